@@ -1,0 +1,330 @@
+// The canonical form of a sale's state, and the recount that checks it.
+//
+// Little-endian, fixed order: version, header, customers in order of appearance, purchases in log
+// order, payments in log order, then the purchases that hold units in the order the holds began.
+// Index chains, the line and counts that follow from these are rebuilt, not stored.
+
+#include <algorithm>
+#include <functional>
+
+#include "core/domain/sale.hpp"
+
+namespace fairsale {
+
+namespace {
+
+constexpr std::uint32_t kMagic = 0x54535346;  // "FSST"
+constexpr std::uint16_t kStateVersion = 1;
+
+class Writer {
+ public:
+  explicit Writer(ByteSink& sink) : sink_(sink) {}
+
+  template <class T>
+  void number(T v) {
+    if (used_ + sizeof v > buffer_.size()) flush();
+    using U = std::make_unsigned_t<T>;
+    auto bits = static_cast<U>(v);
+    for (std::size_t i = 0; i < sizeof v; ++i) {
+      buffer_[used_++] = static_cast<std::byte>(bits & 0xff);
+      bits = static_cast<U>(std::uint64_t{bits} >> 8);
+    }
+  }
+
+  void bytes(const void* data, std::size_t n) {
+    if (used_ + n > buffer_.size()) flush();
+    std::memcpy(buffer_.data() + used_, data, n);
+    used_ += n;
+  }
+
+  void text(std::string_view s) {
+    number(static_cast<std::uint8_t>(s.size()));
+    bytes(s.data(), s.size());
+  }
+
+  void flush() {
+    sink_.write({buffer_.data(), used_});
+    used_ = 0;
+  }
+
+ private:
+  ByteSink& sink_;
+  std::array<std::byte, 4096> buffer_;
+  std::size_t used_ = 0;
+};
+
+// After the first failed read everything reads as zero and ok() is false.
+class Reader {
+ public:
+  explicit Reader(ByteSource& source) : source_(source) {}
+
+  bool ok() const { return ok_; }
+
+  template <class T>
+  T number() {
+    std::array<std::byte, sizeof(T)> raw{};
+    bytes(raw.data(), raw.size());
+    std::uint64_t bits = 0;
+    for (std::size_t i = 0; i < raw.size(); ++i) bits |= std::uint64_t(raw[i]) << (8 * i);
+    return static_cast<T>(bits);
+  }
+
+  void bytes(void* out, std::size_t n) {
+    if (ok_) ok_ = source_.read({static_cast<std::byte*>(out), n});
+    if (!ok_) std::memset(out, 0, n);
+  }
+
+  template <std::size_t N>
+  Text<N> text() {
+    Text<N> t;
+    const auto n = number<std::uint8_t>();
+    if (n > N) ok_ = false;
+    if (ok_) bytes(t.resize(n), n);
+    return t;
+  }
+
+  template <class S>
+  void strong(S& out) {
+    out = S{number<typename S::rep>()};
+  }
+
+ private:
+  ByteSource& source_;
+  bool ok_ = true;
+};
+
+void write_terms(Writer& w, const Terms& t) {
+  w.number(t.stock.value);
+  w.number(t.price.amount.value);
+  w.bytes(t.price.currency.code.data(), 3);
+  w.number(t.starts_at.value);
+  w.number(t.ends_at.value);
+  w.number(t.hold.value);
+  w.number(t.grace.value);
+  w.number(t.limit_per_customer.value);
+  w.number(t.units_per_purchase.value);
+  w.number(t.line_limit);
+  w.number(static_cast<std::uint8_t>(t.line_policy));
+  w.number(static_cast<std::uint8_t>(t.opening));
+}
+
+Terms read_terms(Reader& r) {
+  Terms t;
+  r.strong(t.stock);
+  r.strong(t.price.amount);
+  r.bytes(t.price.currency.code.data(), 3);
+  r.strong(t.starts_at);
+  r.strong(t.ends_at);
+  r.strong(t.hold);
+  r.strong(t.grace);
+  r.strong(t.limit_per_customer);
+  r.strong(t.units_per_purchase);
+  t.line_limit = r.number<std::uint32_t>();
+  t.line_policy = static_cast<LinePolicy>(r.number<std::uint8_t>());
+  t.opening = static_cast<Opening>(r.number<std::uint8_t>());
+  return t;
+}
+
+}  // namespace
+
+void Sale::serialize(ByteSink& sink) const {
+  Writer w(sink);
+  w.number(kMagic);
+  w.number(kStateVersion);
+  w.number(rules_.value);
+  w.number(seq_.value);
+  w.number(time_.value);
+  if (exists()) {
+    w.text(sku_.view());
+    write_terms(w, terms_);
+    w.number(counters_.stocked.value);
+    w.number(counters_.available.value);
+    w.number(counters_.held.value);
+    w.number(counters_.sold.value);
+    w.number(static_cast<std::uint8_t>(opened_ | ended_ << 1 | closed_ << 2 | paused_ << 3 |
+                                       sold_out_ << 4));
+    w.number(static_cast<std::uint32_t>(customers_.size()));
+    for (std::size_t i = 0; i < customers_.size(); ++i) {
+      w.text(customer_name(CustomerIndex{static_cast<std::uint32_t>(i)}));
+    }
+    w.number(static_cast<std::uint32_t>(purchases_.size()));
+    for (std::size_t i = 0; i < purchases_.size(); ++i) {
+      const Purchase& p = purchases_[i];
+      w.bytes(p.key.bytes.data(), p.key.bytes.size());
+      w.number(p.seq.value);
+      w.number(p.until.value);
+      w.number(p.customer);
+      w.number(p.place);
+      w.number(p.quantity);
+      w.number(static_cast<std::uint8_t>(p.status));
+      w.number(static_cast<std::uint8_t>(p.reason));
+    }
+    w.number(static_cast<std::uint32_t>(payments_.size()));
+    for (std::size_t i = 0; i < payments_.size(); ++i) {
+      const Payment& p = payments_[i];
+      w.number(p.purchase);
+      w.text(p.reference.view());
+      w.number(p.amount.amount.value);
+      w.bytes(p.amount.currency.code.data(), 3);
+      w.number(p.until.value);
+      w.number(static_cast<std::uint8_t>(p.kind));
+      w.number(static_cast<std::uint8_t>(p.reason));
+    }
+    for (std::uint32_t i = holds_.head; i != kNoIndex; i = purchases_[i].link) {
+      if (holds_units(purchases_[i].status)) w.number(i);
+    }
+    w.number(kNoIndex);
+  }
+  w.flush();
+}
+
+std::optional<Sale> Sale::restore(ByteSource& source) {
+  Reader r(source);
+  Sale s;
+  if (r.number<std::uint32_t>() != kMagic) return std::nullopt;
+  if (r.number<std::uint16_t>() != kStateVersion) return std::nullopt;
+  r.strong(s.rules_);
+  r.strong(s.seq_);
+  r.strong(s.time_);
+  if (!r.ok()) return std::nullopt;
+  if (!s.exists()) return s;
+  if (!supports(s.rules_)) return std::nullopt;
+
+  s.sku_ = r.text<64>();
+  s.terms_ = read_terms(r);
+  r.strong(s.counters_.stocked);
+  r.strong(s.counters_.available);
+  r.strong(s.counters_.held);
+  r.strong(s.counters_.sold);
+  const auto flags = r.number<std::uint8_t>();
+  s.opened_ = flags & 1;
+  s.ended_ = flags & 2;
+  s.closed_ = flags & 4;
+  s.paused_ = flags & 8;
+  s.sold_out_ = flags & 16;
+  if (!r.ok() || s.terms_.units_per_purchase.value == 0 ||
+      s.terms_.units_per_purchase.value > kMaxUnitsPerPurchase) {
+    return std::nullopt;
+  }
+  s.line_.assign(s.terms_.units_per_purchase.value, Fifo{});
+
+  const auto customers = r.number<std::uint32_t>();
+  for (std::uint32_t i = 0; i < customers; ++i) {
+    const auto name = r.text<64>();
+    if (!r.ok() || s.find_customer(name.view())) return std::nullopt;
+    s.enter_customer(name);
+  }
+
+  const auto purchases = r.number<std::uint32_t>();
+  for (std::uint32_t i = 0; i < purchases; ++i) {
+    Purchase p;
+    r.bytes(p.key.bytes.data(), p.key.bytes.size());
+    r.strong(p.seq);
+    r.strong(p.until);
+    p.customer = r.number<std::uint32_t>();
+    p.place = r.number<std::uint32_t>();
+    p.quantity = r.number<std::uint16_t>();
+    p.status = static_cast<PurchaseStatus>(r.number<std::uint8_t>());
+    p.reason = static_cast<Reason>(r.number<std::uint8_t>());
+    if (!r.ok() || p.customer >= customers || p.status > PurchaseStatus::refunded) {
+      return std::nullopt;
+    }
+    if (i > 0 && p.seq <= s.purchases_.back().seq) return std::nullopt;
+    const bool counts = p.status == PurchaseStatus::waiting || holds_units(p.status) ||
+                        p.status == PurchaseStatus::ordered;
+    if (counts && (p.quantity == 0 || p.quantity > s.line_.size())) return std::nullopt;
+    s.enter_purchase(p);
+    if (counts) s.customers_[p.customer].units += p.quantity;
+    if (p.status == PurchaseStatus::waiting) {
+      s.enqueue(s.line_[p.quantity - 1u], i);
+      ++s.counters_.waiting;
+    }
+  }
+
+  const auto payments = r.number<std::uint32_t>();
+  for (std::uint32_t i = 0; i < payments; ++i) {
+    Payment p;
+    p.purchase = r.number<std::uint32_t>();
+    p.reference = r.text<64>();
+    r.strong(p.amount.amount);
+    r.bytes(p.amount.currency.code.data(), 3);
+    r.strong(p.until);
+    p.kind = static_cast<DecisionKind>(r.number<std::uint8_t>());
+    p.reason = static_cast<Reason>(r.number<std::uint8_t>());
+    if (!r.ok() || p.purchase >= purchases) return std::nullopt;
+    p.next = s.purchases_[p.purchase].payments;
+    s.purchases_[p.purchase].payments = i;
+    s.payments_.push_back(p);
+  }
+
+  std::uint32_t held = 0;
+  for (std::uint32_t i = r.number<std::uint32_t>(); i != kNoIndex;
+       i = r.number<std::uint32_t>()) {
+    if (!r.ok() || i >= purchases || !holds_units(s.purchases_[i].status)) return std::nullopt;
+    if (++held > purchases) return std::nullopt;
+    // A purchase named twice would make a loop of links.
+    if (s.purchases_[i].link != kNoIndex || s.holds_.tail == i) return std::nullopt;
+    s.enqueue(s.holds_, i);
+  }
+  if (!r.ok() || s.check()) return std::nullopt;
+  return s;
+}
+
+std::optional<std::string_view> Sale::check() const {
+  if (!exists()) return std::nullopt;
+  std::uint64_t held = 0;
+  std::uint64_t sold = 0;
+  std::uint64_t holds = 0;
+  std::uint32_t waiting = 0;
+  std::uint32_t first_in_line = kNoIndex;
+  std::uint32_t smallest_waiting = std::numeric_limits<std::uint32_t>::max();
+  std::vector<std::uint64_t> units(customers_.size());
+  for (std::size_t i = 0; i < purchases_.size(); ++i) {
+    const Purchase& p = purchases_[i];
+    if (holds_units(p.status)) held += p.quantity, ++holds;
+    if (p.status == PurchaseStatus::ordered) sold += p.quantity;
+    if (p.status == PurchaseStatus::waiting) {
+      ++waiting;
+      if (first_in_line == kNoIndex) first_in_line = static_cast<std::uint32_t>(i);
+      smallest_waiting = std::min<std::uint32_t>(smallest_waiting, p.quantity);
+      if (p.quantity > remaining()) return "somebody waits for units that cannot come";
+    }
+    if (p.status == PurchaseStatus::waiting || holds_units(p.status) ||
+        p.status == PurchaseStatus::ordered) {
+      units[p.customer] += p.quantity;
+    }
+  }
+  if (held != counters_.held.value) return "held differs from the sum of the holds";
+  if (sold != counters_.sold.value) return "sold differs from the sum of the orders";
+  if (waiting != counters_.waiting) return "waiting differs from the count of the line";
+  if (counters_.available.value + held + sold != counters_.stocked.value) {
+    return "available + held + sold differs from stocked";
+  }
+  for (std::size_t i = 0; i < customers_.size(); ++i) {
+    if (units[i] != customers_[i].units) return "a customer's units differ from their purchases";
+    if (units[i] > terms_.limit_per_customer.value) return "a customer is over the limit";
+  }
+  if (over() && waiting != 0) return "somebody waits after the end of the sale";
+  if (!opened_ && (held != 0 || sold != 0 || waiting != 0)) {
+    return "units were taken before the sale opened";
+  }
+  if (!paused_ && !over() && waiting != 0) {
+    const std::uint32_t wants = terms_.line_policy == LinePolicy::skip_if_unfit
+                                    ? smallest_waiting
+                                    : purchases_[first_in_line].quantity;
+    if (wants <= counters_.available.value) return "units are free while the line waits for them";
+  }
+  std::uint64_t queued = 0;
+  Timestamp previous{0};
+  for (std::uint32_t i = holds_.head; i != kNoIndex; i = purchases_[i].link) {
+    if (!holds_units(purchases_[i].status)) continue;
+    if (purchases_[i].until < previous) return "the holds are out of the order of their deadlines";
+    previous = purchases_[i].until;
+    if (previous + terms_.grace <= time_) return "a hold stands past its deadline";
+    ++queued;
+  }
+  if (queued != holds) return "a hold is missing from the expiry queue";
+  return std::nullopt;
+}
+
+}  // namespace fairsale

@@ -1,0 +1,116 @@
+// A block: the events of one SKU that were committed together, chained to the block before it.
+// docs/log-format.md is the grammar. Encoding is cereal over a fixed buffer, little-endian.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/domain/event.hpp"
+#include "core/log/digest.hpp"
+#include "core/log/result.hpp"
+
+namespace fairsale {
+
+// Bounds of the format. A reader refuses more before it decodes or allocates anything.
+inline constexpr std::uint32_t kMaxBlockEvents = 4096;
+inline constexpr std::size_t kMaxEventBytes = 512;
+inline constexpr std::size_t kMaxBlockBytes = 1 << 20;
+
+// Counts changes of the log's writer: 1 for the first, one more after each restore or takeover.
+using Epoch = Strong<struct EpochTag, std::uint64_t>;
+
+// Where a SKU's log ends. `digest` is the SHA-256 that the next block chains to; all zero when the
+// log is empty.
+struct Head {
+  Seq seq;
+  Timestamp time;
+  Digest digest;
+
+  friend bool operator==(const Head&, const Head&) = default;
+};
+
+struct BlockHeader {
+  SkuId sku;
+  Seq first;
+  std::uint32_t count = 0;
+  Timestamp time;  // of every event in the block
+  Epoch epoch;
+  Digest previous;
+};
+
+// Builds one block at a time in a buffer that is reused: no allocation once warm.
+// Not thread-safe.
+class BlockBuilder {
+ public:
+  BlockBuilder();
+
+  // Starts a block that follows `head`.
+  void begin(SkuId sku, const Head& head, Timestamp time, Epoch epoch);
+
+  // Appends an event. Returns false, and changes nothing, when the block is full.
+  bool add(const Event&);
+
+  std::uint32_t count() const { return header_.count; }
+
+  // Seals the block: writes header, chain digest and CRC. The bytes stay valid until begin().
+  // `head` becomes the head after this block.
+  std::span<const std::byte> finish(Head& head);
+
+ private:
+  BlockHeader header_;
+  std::vector<std::byte> buffer_;
+  std::size_t used_ = 0;
+  Sha256 sha_;
+};
+
+// A block that has been checked whole: lengths, CRC, its own digest. A view: the bytes must
+// outlive it.
+class BlockView {
+ public:
+  // Checks everything that the bytes alone can show. Does not know what came before.
+  static Result<BlockView> parse(std::span<const std::byte>);
+
+  const BlockHeader& header() const { return header_; }
+  const Digest& digest() const { return digest_; }
+  Seq last() const { return Seq{header_.first.value + header_.count - 1}; }
+
+  // Checks that this block continues a log whose head is `head`: SKU aside, gap-free position,
+  // non-decreasing time and chain.
+  Result<void> follows(const Head& head) const;
+
+  // Decodes the events in order: `visit(Seq, const Event&)`. Fails, naming the position, at the
+  // first event that is malformed, unknown, or of an unsupported rules version. The Event is
+  // reused between calls.
+  template <class Visitor>
+  Result<void> for_each(Visitor&& visit) const {
+    Cursor cursor(*this);
+    Event event;
+    for (std::uint32_t i = 0; i < header_.count; ++i) {
+      if (auto ok = cursor.next(event); !ok) return ok;
+      visit(Seq{header_.first.value + i}, event);
+    }
+    return cursor.at_end();
+  }
+
+ private:
+  class Cursor {
+   public:
+    explicit Cursor(const BlockView& block);
+    Result<void> next(Event&);
+    Result<void> at_end() const;
+
+   private:
+    std::span<const std::byte> left_;
+    SkuId sku_;
+    Seq seq_;
+  };
+
+  BlockHeader header_;
+  Digest digest_;
+  std::span<const std::byte> payload_;
+};
+
+}  // namespace fairsale

@@ -1,0 +1,72 @@
+// The event log: for each SKU one ordered, chained sequence of blocks, durable before it is
+// acknowledged. The interface is what the engine needs; RocksLog is the embedded store.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/log/block.hpp"
+#include "core/log/result.hpp"
+
+namespace fairsale {
+
+// One block to commit: the bytes as sealed by BlockBuilder.
+struct BlockWrite {
+  SkuId sku;
+  Seq first;
+  Head after;  // the SKU's head once this block is durable
+  std::span<const std::byte> bytes;
+};
+
+struct SkuHead {
+  SkuId sku;
+  Head head;
+};
+
+// A processor's state at a position, so that recovery need not fold the log from its start. May
+// always be deleted.
+struct Snapshot {
+  Head head;      // the position it was taken at
+  Digest state;   // state_digest of the sale
+  Sale sale;
+};
+
+class EventLog {
+ public:
+  virtual ~EventLog() = default;
+
+  // Commits all blocks together or none. Returns after fdatasync. Blocks of one SKU must be given
+  // in order and continue its log. After an error the log is dead: every later append fails, since
+  // what reached the disk is no longer known (an fsync error must never be retried).
+  // Thread-safe: concurrent appends (of different SKUs) may share one sync.
+  virtual Result<void> append(std::span<const BlockWrite> blocks) = 0;
+
+  // Calls `visit` with each block that holds or follows position `from`, in order, each checked
+  // whole and against the block before it. `visit` returns false to stop. Fails, naming SKU and
+  // position, at the first damaged or missing block. Thread-safe.
+  virtual Result<void> read(SkuId sku, Seq from,
+                            const std::function<bool(const BlockView&)>& visit) const = 0;
+
+  // The heads of all SKUs as recorded with their last blocks, ordered by id.
+  virtual Result<std::vector<SkuHead>> heads() const = 0;
+
+  // Keeps `sale` as the SKU's newest snapshot (older ones are dropped, the latest two stay).
+  // Not synced: losing one costs time, not data. Thread-safe.
+  virtual Result<void> put_snapshot(SkuId sku, const Head& at, const Sale& sale) = 0;
+
+  // The newest snapshot at or before `at_most` whose bytes match its digest; a damaged or unknown
+  // one is skipped, as if it were not there.
+  virtual Result<std::optional<Snapshot>> snapshot(SkuId sku, Seq at_most) const = 0;
+
+  // Makes the record of what was acknowledged durable as well. Call when nothing has been appended
+  // for some milliseconds; see RocksLog on torn tails.
+  virtual void settle() = 0;
+};
+
+}  // namespace fairsale

@@ -1,0 +1,47 @@
+// The embedded store: an EventLog in one RocksDB database inside a data directory.
+//
+// data directory
+//   LOCK       held (flock) while a process has the directory open for writing
+//   VERSION    "fairsale data 1\n"; another number is refused
+//   ACKED      the newest acknowledged commit: RocksDB sequence number and the heads it set
+//   log/       RocksDB: column families default (blocks), heads, snapshots
+//
+// A block's key is SKU id | first position, 8 bytes big-endian each; its value is the block.
+// Options and their reasons are in rocks_log.cpp; the recovery rules are these:
+//   - A torn tail (the last write group cut off by a power failure) that was never acknowledged is
+//     cut off by itself on open, and kept beside the log for inspection.
+//   - Anything else that does not check out (valid data after the damage, or a store that ends
+//     before what ACKED says was acknowledged) refuses to open, naming the SKU, the position, and
+//     what to do.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/log/event_log.hpp"
+
+namespace fairsale {
+
+enum class OpenMode {
+  read_write,  // takes the lock; creates the directory when it does not exist
+  read_only,   // needs no lock; works beside a running server (RocksDB secondary instance)
+};
+
+struct RocksLogOptions {
+  std::filesystem::path directory;
+  OpenMode mode = OpenMode::read_write;
+};
+
+// What open() had to do, for the operator's log. Empty after a clean stop.
+struct RecoveryReport {
+  std::vector<std::string> notes;
+};
+
+// Opens a data directory. Fails with a message that names what is wrong and what to do:
+// Fault::busy (another process), unsupported (a newer version), damaged, full, io.
+Result<std::unique_ptr<EventLog>> open_rocks_log(const RocksLogOptions&, RecoveryReport&);
+
+}  // namespace fairsale
