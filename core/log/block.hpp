@@ -5,11 +5,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <string>
+#include <type_traits>
 #include <vector>
 
 #include "core/domain/event.hpp"
 #include "core/log/digest.hpp"
+#include "core/log/event_codec.hpp"
 #include "core/log/result.hpp"
 
 namespace fairsale {
@@ -47,15 +48,18 @@ class BlockBuilder {
  public:
   BlockBuilder();
 
-  // Starts a block that follows `head`.
+  // Starts a block that follows `head`. `time` is within 0..kMaxTimestampMs and not before the
+  // head's; anything else aborts.
   void begin(SkuId sku, const Head& head, Timestamp time, Epoch epoch);
 
-  // Appends an event. Returns false, and changes nothing, when the block is full.
+  // Appends an event, which must be well_formed() (anything else aborts). Returns false, and
+  // changes nothing, when the block is full.
   bool add(const Event&);
 
   std::uint32_t count() const { return header_.count; }
 
-  // Seals the block: writes header, chain digest and CRC. The bytes stay valid until begin().
+  // Seals the block of at least one event: writes header, chain digest and CRC. The bytes stay
+  // valid until begin().
   // `head` becomes the head after this block.
   std::span<const std::byte> finish(Head& head);
 
@@ -63,6 +67,7 @@ class BlockBuilder {
   BlockHeader header_;
   std::vector<std::byte> buffer_;
   std::size_t used_ = 0;
+  EventEncoder encoder_;
   Sha256 sha_;
 };
 
@@ -82,31 +87,17 @@ class BlockView {
   Result<void> follows(const Head& head) const;
 
   // Decodes the events in order: `visit(Seq, const Event&)`. Fails, naming the position, at the
-  // first event that is malformed, unknown, or of an unsupported rules version. The Event is
-  // reused between calls.
+  // first event that is malformed, unknown, or of an unsupported rules version; the events before
+  // it have been visited by then. The Event is reused between calls.
   template <class Visitor>
   Result<void> for_each(Visitor&& visit) const {
-    Cursor cursor(*this);
-    Event event;
-    for (std::uint32_t i = 0; i < header_.count; ++i) {
-      if (auto ok = cursor.next(event); !ok) return ok;
-      visit(Seq{header_.first.value + i}, event);
-    }
-    return cursor.at_end();
+    using V = std::remove_reference_t<Visitor>;
+    return visit_events(const_cast<void*>(static_cast<const void*>(&visit)),
+                        [](void* v, Seq seq, const Event& e) { (*static_cast<V*>(v))(seq, e); });
   }
 
  private:
-  class Cursor {
-   public:
-    explicit Cursor(const BlockView& block);
-    Result<void> next(Event&);
-    Result<void> at_end() const;
-
-   private:
-    std::span<const std::byte> left_;
-    SkuId sku_;
-    Seq seq_;
-  };
+  Result<void> visit_events(void* visitor, void (*visit)(void*, Seq, const Event&)) const;
 
   BlockHeader header_;
   Digest digest_;

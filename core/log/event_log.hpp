@@ -32,8 +32,8 @@ struct SkuHead {
 // A processor's state at a position, so that recovery need not fold the log from its start. May
 // always be deleted.
 struct Snapshot {
-  Head head;      // the position it was taken at
-  Digest state;   // state_digest of the sale
+  Head head;     // the position it was taken at
+  Digest state;  // state_digest of the sale
   Sale sale;
 };
 

@@ -8,7 +8,7 @@
 namespace fairsale {
 
 enum class Fault {
-  invalid,      // bad input; the message says what would be right
+  invalid,  // bad input; the message says what would be right
   not_found,
   busy,         // somebody else has it (a locked data directory)
   damaged,      // stored bytes are not what was written

@@ -4,7 +4,9 @@
 //   LOCK       held (flock) while a process has the directory open for writing
 //   VERSION    "fairsale data 1\n"; another number is refused
 //   ACKED      the newest acknowledged commit: RocksDB sequence number and the heads it set
-//   log/       RocksDB: column families default (blocks), heads, snapshots
+//   log/       RocksDB: column families default (blocks) and heads
+//   snapshots/ plain files, SKU id / position; may always be deleted
+//   torn-N.bin what was cut off the end of the log after a crash, for inspection
 //
 // A block's key is SKU id | first position, 8 bytes big-endian each; its value is the block.
 // Options and their reasons are in rocks_log.cpp; the recovery rules are these:
@@ -12,7 +14,9 @@
 //     cut off by itself on open, and kept beside the log for inspection.
 //   - Anything else that does not check out (valid data after the damage, or a store that ends
 //     before what ACKED says was acknowledged) refuses to open, naming the SKU, the position, and
-//     what to do.
+//     what to do. A refusal that comes before RocksDB is opened has changed nothing.
+//   - Without ACKED (deleted, or both of its records damaged) a store that checks out opens with a
+//     note; a torn tail is then refused, since it cannot be told from a lost promise.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +26,10 @@
 #include <vector>
 
 #include "core/log/event_log.hpp"
+
+namespace rocksdb {
+class Env;
+}
 
 namespace fairsale {
 
@@ -33,6 +41,7 @@ enum class OpenMode {
 struct RocksLogOptions {
   std::filesystem::path directory;
   OpenMode mode = OpenMode::read_write;
+  rocksdb::Env* env = nullptr;  // what RocksDB does its I/O through; for tests that make it fail
 };
 
 // What open() had to do, for the operator's log. Empty after a clean stop.
@@ -41,7 +50,12 @@ struct RecoveryReport {
 };
 
 // Opens a data directory. Fails with a message that names what is wrong and what to do:
-// Fault::busy (another process), unsupported (a newer version), damaged, full, io.
+// Fault::busy (another process), unsupported (a newer version), damaged, full, io, not_found
+// (nothing to read), invalid (the directory holds something else).
+//
+// Closing: when the EventLog is destroyed. No call may be under way then. A reader opened with
+// read_only sees what was written by the time of its call to heads() or read(), which may be
+// some milliseconds ahead of what is durable.
 Result<std::unique_ptr<EventLog>> open_rocks_log(const RocksLogOptions&, RecoveryReport&);
 
 }  // namespace fairsale

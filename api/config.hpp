@@ -1,0 +1,55 @@
+// The server's settings: flags win over environment variables, these over the config file, that
+// over the defaults.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "api/auth.hpp"
+#include "api/http/worker.hpp"
+#include "api/logging.hpp"
+#include "api/rate_limit.hpp"
+
+namespace fairsale::api {
+
+struct ServerConfig {
+  std::string data_dir = "data";
+  std::string address = "127.0.0.1";
+  std::uint16_t port = 8080;  // 0: any free port
+  std::size_t workers = 1;
+  SecretSource operator_token{"operator-token", {}, {}};
+  SecretSource shop_token{"shop-token", {}, {}};
+  SecretSource customer_key{"customer-key", {}, {}};
+  Rate customer_rate{10, 20};
+  Rate address_rate{200, 400};
+  http::Limits limits;
+  std::chrono::milliseconds drain_timeout{10'000};
+  std::uint64_t snapshot_every = 100'000;  // events of a SKU; 0: never
+  LogConfig log;
+  bool public_metrics = false;
+  bool demo = false;
+};
+
+// The program should end: after --help or --version (code 0, text for standard output) or because
+// of a setting that cannot be used (code 2, text for standard error).
+struct Exit {
+  int code = 0;
+  std::string text;
+};
+
+// `args` without the program's name. `environment` is as in environ: "NAME=value"; a setting
+// --some-name is FAIRSALE_SOME_NAME there, and some-name in the file (TOML or INI). Other FAIRSALE_
+// variables are left alone, since orchestrators make some up.
+std::variant<ServerConfig, Exit> parse_config(const std::vector<std::string>& args,
+                                              const std::vector<std::string>& environment,
+                                              std::string_view version);
+
+// The same for main().
+std::variant<ServerConfig, Exit> parse_config(int argc, char** argv, std::string_view version);
+
+}  // namespace fairsale::api

@@ -1,0 +1,1008 @@
+#include "api/desk.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "api/http/problem.hpp"
+#include "api/reasons.hpp"
+
+namespace fairsale::api {
+
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+constexpr std::size_t kMaxWaits = 4096;          // requests that wait for a position
+constexpr milliseconds kMinSeqPatience{2000};
+constexpr milliseconds kMinSeqPoll{5};           // another shard's position is not announced
+constexpr std::size_t kCustomerPurchases = 1000;  // the most that one listing shows
+constexpr std::string_view kRetrySoon = "Retry-After: 1\r\n";
+constexpr std::string_view kNoStore = "Cache-Control: no-store\r\n";
+
+// A log line or header must not be forged by what is echoed: ids are checked before they get here.
+template <class... Args>
+void append(std::string& out, fmt::format_string<Args...> format, Args&&... args) {
+  fmt::format_to(std::back_inserter(out), format, std::forward<Args>(args)...);
+}
+
+struct PurchaseId {
+  SkuName sku;
+  Seq seq;
+};
+
+// "demo:17"
+std::optional<PurchaseId> parse_purchase_id(std::string_view text) {
+  const auto colon = text.rfind(':');
+  if (colon == std::string_view::npos) return std::nullopt;
+  const auto sku = parse_sku(text.substr(0, colon));
+  const auto seq = http::parse_number(text.substr(colon + 1));
+  if (!sku || !seq || *seq == 0) return std::nullopt;
+  return PurchaseId{*sku, Seq{*seq}};
+}
+
+// JSON, or what curl -d claims to send unless told otherwise: the body is parsed as JSON in any case,
+// and every request that has one carries its credentials in a header, so no form can forge it.
+bool may_be_json(std::string_view content_type) {
+  std::string_view type = content_type.substr(0, content_type.find(';'));
+  while (!type.empty() && (type.back() == ' ' || type.back() == '\t')) type.remove_suffix(1);
+  const auto is = [&](std::string_view want) {
+    return std::equal(type.begin(), type.end(), want.begin(), want.end(), [](char a, char b) {
+      return (a >= 'A' && a <= 'Z' ? a - 'A' + 'a' : a) == b;
+    });
+  };
+  return is("application/json") || is("application/x-www-form-urlencoded");
+}
+
+bool has_tag(std::string_view if_none_match, Seq position) {
+  if (if_none_match == "*") return true;
+  const std::string tag = fmt::format("\"{}\"", position.value);
+  for (std::size_t at = if_none_match.find(tag); at != std::string_view::npos;
+       at = if_none_match.find(tag, at + 1)) {
+    return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+// ---- Tickets and mail ----
+
+fairsale::Ticket Reply::pack() const {
+  return {{ticket.connection | std::uint64_t{ticket.generation} << 32,
+           ticket.request | std::uint64_t{origin} << 32 | static_cast<std::uint64_t>(kind) << 48,
+           0}};
+}
+
+Reply Reply::unpack(const fairsale::Ticket& t) {
+  Reply r;
+  r.ticket.connection = static_cast<std::uint32_t>(t.words[0]);
+  r.ticket.generation = static_cast<std::uint32_t>(t.words[0] >> 32);
+  r.ticket.request = static_cast<std::uint32_t>(t.words[1]);
+  r.origin = static_cast<std::uint16_t>(t.words[1] >> 32);
+  r.kind = static_cast<Kind>(t.words[1] >> 48 & 0xff);
+  return r;
+}
+
+bool Mailbox::put(std::vector<Mail>& batch) {
+  {
+    const std::scoped_lock lock(mutex_);
+    if (mail_.size() + batch.size() > kLimit) return false;
+    mail_.insert(mail_.end(), std::make_move_iterator(batch.begin()),
+                 std::make_move_iterator(batch.end()));
+  }
+  batch.clear();
+  arrived_.notify_one();
+  return true;
+}
+
+void Mailbox::put_answers(std::vector<Mail>& batch) {
+  {
+    const std::scoped_lock lock(mutex_);
+    mail_.insert(mail_.end(), std::make_move_iterator(batch.begin()),
+                 std::make_move_iterator(batch.end()));
+  }
+  batch.clear();
+  arrived_.notify_one();
+}
+
+void Mailbox::take(std::vector<Mail>& out) {
+  const std::scoped_lock lock(mutex_);
+  out.swap(mail_);
+}
+
+void Mailbox::wait(milliseconds patience) {
+  std::unique_lock lock(mutex_);
+  arrived_.wait_for(lock, patience, [&] { return !mail_.empty(); });
+}
+
+// ---- The desk ----
+
+Desk::Desk(Office& office, std::size_t index, const Secrets& secrets,
+           ShardProjections& projections)
+    : office_(office),
+      index_(static_cast<std::uint16_t>(index)),
+      worker_(office.workers[index]),
+      shard_(office.engine.shard(index)),
+      projections_(projections),
+      authenticator_(secrets),
+      outgoing_(office.workers.size()),
+      answers_(office.workers.size()) {}
+
+void Desk::on_request(const http::Request& r, http::Ticket t) {
+  ++requests_;
+  const auto segments = http::split_path(r.path);
+  const auto is = [&](std::size_t n, std::string_view s) { return segments[n] == s; };
+  char scratch[128];
+
+  if (segments.size >= 2 && segments.size <= 4 && is(0, "v1")) {
+    if (is(1, "sales")) {
+      if (segments.size == 2) return list_sales(r, t);
+      const auto name = http::percent_decode(segments[2], scratch);
+      const auto sku = name ? parse_sku(*name) : std::nullopt;
+      if (!sku) return not_found(t);
+      return route_sale(r, t, *sku, segments.size == 4 ? segments[3] : std::string_view{});
+    }
+    if (is(1, "purchases") && segments.size >= 3) {
+      Principal who;
+      if (!authenticate(r, t, who)) return;
+      const auto id = http::percent_decode(segments[2], scratch);
+      if (!id) return not_found(t);
+      return with_purchase(r, t, *id, segments.size == 4 ? segments[3] : std::string_view{}, who);
+    }
+    if (is(1, "tokens") && segments.size == 2) return post_token(r, t);
+  }
+  if (segments.size == 1) {
+    const bool known = is(0, "livez") || is(0, "readyz") || is(0, "metrics") ||
+                       is(0, "openapi.json") || is(0, "");
+    if (known && !method(r, t, http::Method::get, "GET, HEAD")) return;
+    if (is(0, "livez")) {
+      worker_->respond(t, {200, "text/plain", kNoStore, "ok\n"});
+      return;
+    }
+    if (is(0, "readyz")) {
+      const bool ready = !office_.stopping.load(std::memory_order_relaxed);
+      worker_->respond(t, {ready ? 200 : 503, "text/plain", kNoStore,
+                           ready ? "ready\n" : "stopping\n"});
+      return;
+    }
+    if (is(0, "openapi.json")) {
+      worker_->respond(t, {200, http::kJson, {}, office_.openapi});
+      return;
+    }
+    if (is(0, "metrics")) {
+      if (!office_.config.public_metrics) {
+        Principal who;
+        if (!authenticate(r, t, who)) return;
+        if (!allow(t, who, who.role != Role::customer)) return;
+      }
+      return get_metrics(t);
+    }
+    if (is(0, "")) {
+      worker_->respond(t, {200, "text/plain", {},
+                           "fairsale: a flash sale that can prove it was fair.\n"
+                           "The API is described by /openapi.json; sales are at /v1/sales.\n"});
+      return;
+    }
+  }
+  not_found(t);
+}
+
+void Desk::route_sale(const http::Request& r, http::Ticket t, const SkuName& sku,
+                      std::string_view rest) {
+  if (rest.empty()) {
+    if (r.method == http::Method::get || r.method == http::Method::head) {
+      return get_sale(r, t, sku);
+    }
+    if (r.method != http::Method::put && r.method != http::Method::patch) {
+      method(r, t, http::Method::get, "GET, HEAD, PUT, PATCH");
+      return;
+    }
+    Principal who;
+    if (!authenticate(r, t, who) || !allow(t, who, who.is_operator()) || !json_body(r, t)) return;
+    if (r.method == http::Method::put) return put_sale(r, t, sku, who);
+    return patch_sale(r, t, sku);
+  }
+  if (rest == "purchases") {
+    const bool get = r.method == http::Method::get || r.method == http::Method::head;
+    if (!get && !method(r, t, http::Method::post, "GET, HEAD, POST")) return;
+    Principal who;
+    if (!authenticate(r, t, who)) return;
+    return get ? get_purchases(r, t, sku, who) : post_purchase(r, t, sku, who);
+  }
+  if (rest == "line") {
+    if (!method(r, t, http::Method::get, "GET, HEAD")) return;
+    Principal who;
+    if (!authenticate(r, t, who) || !allow(t, who, who.role != Role::customer)) return;
+    return get_line(r, t, sku, who);
+  }
+  if (rest == "audit-head") {
+    if (!method(r, t, http::Method::get, "GET, HEAD")) return;
+    Principal who;
+    if (!authenticate(r, t, who) || !allow(t, who, who.role != Role::customer)) return;
+    return send(Query{.kind = Query::Kind::audit_head,
+                      .sku = sku,
+                      .who = who,
+                      .origin = index_,
+                      .ticket = t});
+  }
+  not_found(t);
+}
+
+// ---- Gates ----
+
+bool Desk::method(const http::Request& r, http::Ticket t, http::Method wanted,
+                  std::string_view allowed) {
+  if (r.method == wanted || (wanted == http::Method::get && r.method == http::Method::head)) {
+    return true;
+  }
+  problem(t, 405, "method_not_allowed", "Method not allowed",
+          "This resource does not know the method; the Allow field lists those it does.",
+          fmt::format("Allow: {}\r\n", allowed));
+  return false;
+}
+
+bool Desk::authenticate(const http::Request& r, http::Ticket t, Principal& who) {
+  const std::int64_t now = office_.clock.now().wall.value / 1000;
+  const auto result = authenticator_.authenticate(r.authorization, now);
+  if (result.denied == Denied::none) {
+    who = result.principal;
+    return true;
+  }
+  // Guessing costs the guesser's address what a customer's request would.
+  if (!admit(r, t, Principal{}, {})) return false;
+  ++denied_;
+  problem(t, 401, "unauthorized", "Unauthorized", detail_of(result.denied),
+          "WWW-Authenticate: Bearer realm=\"fairsale\"\r\n");
+  return false;
+}
+
+bool Desk::allow(http::Ticket t, const Principal& who, bool role_ok) {
+  if (role_ok) return true;
+  ++denied_;
+  problem(t, 403, "forbidden", "Forbidden",
+          who.role == Role::customer
+              ? "A customer's token is only good for that customer's own purchases."
+              : "This needs the operator's token.");
+  return false;
+}
+
+// Takes a token of the address (customers only: a shop speaks for many) and of the customer.
+bool Desk::admit(const http::Request& r, http::Ticket t, const Principal& who,
+                 std::string_view customer) {
+  const auto limited = [&](std::string_view policy, const Rate& rate, const Verdict& verdict) {
+    ++rate_limited_;
+    headers_.clear();
+    append_rate_headers(headers_, policy, rate, verdict);
+    problem(t, 429, "rate_limited", "Too many requests",
+            policy == "customer" ? "This customer sends too many requests. Wait as Retry-After says; "
+                                   "the same Idempotency-Key may be used again."
+                                 : "This address sends too many requests. Wait as Retry-After says; "
+                                   "the same Idempotency-Key may be used again.",
+            headers_);
+    return false;
+  };
+  if (who.role == Role::customer && office_.address_limiter.enabled()) {
+    const Verdict v = office_.address_limiter.take(r.address, worker_->now());
+    if (!v.allowed) return limited("address", office_.address_limiter.rate(), v);
+  }
+  if (!customer.empty() && office_.customer_limiter.enabled()) {
+    const Verdict v = office_.customer_limiter.take(customer, worker_->now());
+    if (!v.allowed) return limited("customer", office_.customer_limiter.rate(), v);
+  }
+  return true;
+}
+
+bool Desk::json_body(const http::Request& r, http::Ticket t) {
+  // A missing Content-Type is let pass: many small clients send none.
+  if (r.content_type.data() == nullptr || may_be_json(r.content_type)) return true;
+  problem(t, 415, "unsupported_media_type", "Unsupported media type",
+          "Send the body as application/json.");
+  return false;
+}
+
+bool Desk::min_seq(const http::Request& r, http::Ticket t, Seq& out) {
+  char scratch[32];
+  std::string_view value;
+  switch (http::query_parameter(r.query, "min_seq", scratch, value)) {
+    case http::Parameter::absent: out = Seq{0}; return true;
+    case http::Parameter::present:
+      if (const auto n = http::parse_number(value)) {
+        out = Seq{*n};
+        return true;
+      }
+      break;
+    default: break;
+  }
+  bad_request(t, "min_seq must be one whole number: a position that an earlier answer gave");
+  return false;
+}
+
+// ---- Sales ----
+
+void Desk::list_sales(const http::Request& r, http::Ticket t) {
+  if (!method(r, t, http::Method::get, "GET, HEAD")) return;
+  char scratch[128];
+  char scratch2[32];
+  std::string_view after;
+  std::string_view text;
+  std::size_t limit = 100;
+  const auto p1 = http::query_parameter(r.query, "after", scratch, after);
+  const auto p2 = http::query_parameter(r.query, "limit", scratch2, text);
+  if (p1 > http::Parameter::present) return bad_request(t, "after must be one SKU");
+  if (p2 != http::Parameter::absent) {
+    const auto n = p2 == http::Parameter::present ? http::parse_number(text) : std::nullopt;
+    if (!n || *n == 0 || *n > 1000) return bad_request(t, "limit must be from 1 to 1000");
+    limit = *n;
+  }
+  const auto found = office_.board.list(after, limit + 1);
+  body_ = "{\"sales\":[";
+  std::string_view last;
+  for (std::size_t i = 0; i < found.size() && i < limit; ++i) {
+    if (i > 0) body_ += ',';
+    body_ += found[i]->json;
+    last = found[i]->name.view();
+  }
+  body_ += "],\"next\":";
+  if (found.size() > limit) {
+    append(body_, "\"{}\"}}", last);
+  } else {
+    body_ += "null}";
+  }
+  worker_->respond(t, {200, http::kJson, "Cache-Control: public, max-age=1\r\n", body_});
+}
+
+void Desk::get_sale(const http::Request& r, http::Ticket t, const SkuName& sku) {
+  Seq wanted;
+  if (!r.query.empty() && !min_seq(r, t, wanted)) return;
+  const auto now = office_.board.find(sku.view());
+  if (!now) return refuse(index_, t, Reason::unknown_sale, sku.view(), Seq{0}, Seq{0});
+  if (now->position < wanted) {
+    if (sale_waits_.size() >= kMaxWaits) {
+      ++overloaded_;
+      return problem(t, 503, "overloaded", "Overloaded", "Too many readers wait. Try again.",
+                     kRetrySoon);
+    }
+    sale_waits_.push_back({sku, wanted, t, worker_->now() + kMinSeqPatience});
+    return;
+  }
+  respond_sale(t, *now, r.if_none_match);
+}
+
+void Desk::respond_sale(http::Ticket t, const Availability& a, std::string_view if_none_match) {
+  if (if_none_match.data() != nullptr && has_tag(if_none_match, a.position)) {
+    headers_.clear();
+    append(headers_, "ETag: \"{}\"\r\nCache-Control: public, max-age=1\r\n", a.position.value);
+    worker_->respond(t, {304, {}, headers_, {}});
+    return;
+  }
+  worker_->respond_raw(t, a.response);
+}
+
+void Desk::put_sale(const http::Request& r, http::Ticket t, const SkuName& sku,
+                    const Principal&) {
+  const auto existing = office_.board.find(sku.view());
+  const auto terms = bodies_.terms(r.body, office_.clock.now().wall,
+                                   existing ? &existing->terms : nullptr);
+  if (!terms) return bad_request(t, terms.error().message);
+  const Reply reply{.origin = index_, .kind = Reply::Kind::put, .ticket = t};
+  const auto actor = *Actor::from("operator");
+  if (existing) {
+    return send(existing->sku,
+                SaleChanged{.terms = *terms, .actor = actor, .why = *Why::from("PUT")}, reply);
+  }
+  send(sku_id(sku.view()), SaleScheduled{.sku = sku, .terms = *terms, .actor = actor}, reply);
+}
+
+void Desk::patch_sale(const http::Request& r, http::Ticket t, const SkuName& sku) {
+  const auto existing = office_.board.find(sku.view());
+  if (!existing) return refuse(index_, t, Reason::unknown_sale, sku.view(), Seq{0}, Seq{0});
+  const auto body = bodies_.patch(r.body);
+  if (!body) return bad_request(t, body.error().message);
+  const Reply reply{.origin = index_, .kind = Reply::Kind::patch, .ticket = t};
+  Event event;
+  switch (body->action) {
+    case PatchBody::Action::pause: event = SalePaused{body->actor, body->reason}; break;
+    case PatchBody::Action::resume: event = SaleResumed{body->actor, body->reason}; break;
+    case PatchBody::Action::close: event = SaleClosed{body->actor, body->reason}; break;
+    case PatchBody::Action::stock:
+      event = StockAdjusted{body->stock, body->actor, body->reason};
+      break;
+  }
+  send(existing->sku, event, reply);
+}
+
+// ---- Purchases ----
+
+void Desk::post_purchase(const http::Request& r, http::Ticket t, const SkuName& sku,
+                         const Principal& who) {
+  if (!json_body(r, t)) return;
+  const std::string_view key = r.idempotency_key;
+  if (key.data() == nullptr) {
+    return problem(t, 400, "idempotency_key_missing", "Idempotency-Key missing",
+                   "Send an Idempotency-Key header, a new one (a UUID, say) for each purchase "
+                   "and the same one for each retry of it.");
+  }
+  if (key.empty() || key.size() > 255 ||
+      !std::all_of(key.begin(), key.end(), [](char c) { return c >= 0x21 && c <= 0x7e; })) {
+    return bad_request(t, "Idempotency-Key must be 1 to 255 visible ASCII characters");
+  }
+  const auto body = bodies_.attempt(r.body);
+  if (!body) return bad_request(t, body.error().message);
+  if (!body->customer && who.role != Role::customer) {
+    return bad_request(t, "\"customer\" is required with a shop's token: for whom to buy");
+  }
+  const CustomerId customer = body->customer ? *body->customer : who.customer;
+  if (!allow(t, who, who.may_act_for(customer.view()))) return;
+  if (!admit(r, t, who, customer.view())) return;
+
+  const auto sale = office_.board.find(sku.view());
+  if (!sale) return refuse(index_, t, Reason::unknown_sale, sku.view(), Seq{0}, Seq{0});
+  send(sale->sku,
+       PurchaseAttempted{
+           .customer = customer, .key = idempotency_key(key), .quantity = body->quantity},
+       Reply{.origin = index_, .kind = Reply::Kind::attempt, .ticket = t});
+}
+
+void Desk::get_purchases(const http::Request& r, http::Ticket t, const SkuName& sku,
+                         const Principal& who) {
+  char scratch[256];
+  std::string_view customer;
+  const auto given = http::query_parameter(r.query, "customer", scratch, customer);
+  if (given == http::Parameter::absent && who.role == Role::customer) {
+    customer = who.customer.view();
+  } else if (given != http::Parameter::present || !is_customer_name(customer)) {
+    return bad_request(t, "customer must name one customer: ?customer=...");
+  }
+  if (!allow(t, who, who.may_act_for(customer)) || !admit(r, t, who, {})) return;
+  Query q{.kind = Query::Kind::customer,
+          .sku = sku,
+          .customer = *CustomerId::from(customer),
+          .who = who,
+          .origin = index_,
+          .ticket = t,
+          .deadline = worker_->now() + kMinSeqPatience};
+  if (!min_seq(r, t, q.min_seq)) return;
+  send(std::move(q));
+}
+
+void Desk::get_line(const http::Request& r, http::Ticket t, const SkuName& sku,
+                    const Principal& who) {
+  char scratch[32];
+  std::string_view text;
+  std::uint32_t limit = 100;
+  const auto given = http::query_parameter(r.query, "limit", scratch, text);
+  if (given != http::Parameter::absent) {
+    const auto n = given == http::Parameter::present ? http::parse_number(text) : std::nullopt;
+    if (!n || *n == 0 || *n > 1000) return bad_request(t, "limit must be from 1 to 1000");
+    limit = static_cast<std::uint32_t>(*n);
+  }
+  Query q{.kind = Query::Kind::line,
+          .sku = sku,
+          .limit = limit,
+          .who = who,
+          .origin = index_,
+          .ticket = t,
+          .deadline = worker_->now() + kMinSeqPatience};
+  if (!min_seq(r, t, q.min_seq)) return;
+  send(std::move(q));
+}
+
+void Desk::with_purchase(const http::Request& r, http::Ticket t, std::string_view id,
+                         std::string_view rest, const Principal& who) {
+  const auto parsed = parse_purchase_id(id);
+  if (!parsed) return refuse(index_, t, Reason::unknown_purchase, {}, Seq{0}, Seq{0});
+  Query q{.sku = parsed->sku,
+          .purchase = parsed->seq,
+          .who = who,
+          .origin = index_,
+          .ticket = t,
+          .deadline = worker_->now() + kMinSeqPatience};
+  if (rest.empty()) {
+    if (r.method == http::Method::del) {
+      q.kind = Query::Kind::give_up;
+    } else if (r.method == http::Method::get || r.method == http::Method::head) {
+      q.kind = Query::Kind::purchase;
+      if (!min_seq(r, t, q.min_seq)) return;
+    } else {
+      method(r, t, http::Method::get, "GET, HEAD, DELETE");
+      return;
+    }
+    if (!admit(r, t, who, who.customer.view())) return;
+    return send(std::move(q));
+  }
+  if (rest == "payment") {
+    if (!method(r, t, http::Method::post, "POST") || !allow(t, who, who.role != Role::customer) ||
+        !json_body(r, t)) {
+      return;
+    }
+    const auto body = bodies_.payment(r.body);
+    if (!body) return bad_request(t, body.error().message);
+    q.kind = Query::Kind::payment;
+    if (body->received) {
+      q.event = PaymentReceived{q.purchase, body->reference, body->amount};
+    } else {
+      q.event = PaymentFailed{q.purchase, body->reference};
+    }
+    return send(std::move(q));
+  }
+  if (rest == "refund") {
+    if (!method(r, t, http::Method::post, "POST") || !allow(t, who, who.role != Role::customer) ||
+        !json_body(r, t)) {
+      return;
+    }
+    const auto body = bodies_.refund(r.body);
+    if (!body) return bad_request(t, body.error().message);
+    q.kind = Query::Kind::refund;
+    q.event = OrderRefunded{q.purchase, body->restock, body->actor, body->reason};
+    return send(std::move(q));
+  }
+  not_found(t);
+}
+
+void Desk::post_token(const http::Request& r, http::Ticket t) {
+  if (!method(r, t, http::Method::post, "POST")) return;
+  Principal who;
+  if (!authenticate(r, t, who) || !allow(t, who, who.role != Role::customer) ||
+      !json_body(r, t)) {
+    return;
+  }
+  const auto body = bodies_.token(r.body);
+  if (!body) return bad_request(t, body.error().message);
+  const std::int64_t expires = office_.clock.now().wall.value / 1000 + body->ttl_seconds;
+  const std::string token = authenticator_.mint(body->customer.view(), expires);
+  body_.clear();
+  http::JsonWriter(body_)
+      .begin_object()
+      .member("token", std::string_view(token))
+      .member("customer", body->customer.view())
+      .member("expires_at", Timestamp{expires * 1000})
+      .end_object();
+  worker_->respond(t, {201, http::kJson, kNoStore, body_});
+}
+
+void Desk::get_metrics(http::Ticket t) {
+  body_ = office_.metrics.text();
+  worker_->respond(t, {200, "text/plain; version=0.0.4; charset=utf-8", kNoStore, body_});
+}
+
+// ---- To the shards ----
+
+void Desk::send(SkuId sku, const Event& event, const Reply& reply) {
+  if (office_.stopping.load(std::memory_order_relaxed)) {
+    return problem(reply.ticket, 503, "stopping", "Stopping",
+                   "The server is going down; nothing was recorded. Try again with the same "
+                   "Idempotency-Key.",
+                   kRetrySoon);
+  }
+  const std::size_t owner = office_.engine.shard_of(sku);
+  if (owner == index_) return submit(sku, event, reply);
+  outgoing_[owner].push_back(EventMail{sku, event, reply});
+}
+
+void Desk::send(Query&& q) {
+  const std::size_t owner = office_.engine.shard_of(sku_id(q.sku.view()));
+  if (owner == index_) return run(std::move(q));
+  outgoing_[owner].push_back(std::move(q));
+}
+
+void Desk::submit(SkuId sku, const Event& event, const Reply& reply) {
+  switch (shard_.submit(sku, event, reply.pack())) {
+    case Admission::accepted: return;
+    case Admission::unknown_sale:
+      return refuse(reply.origin, reply.ticket, Reason::unknown_sale, {}, Seq{0}, Seq{0});
+    case Admission::overloaded:
+      ++overloaded_;
+      return problem(reply.origin, reply.ticket, 503, "overloaded", "Overloaded",
+                     "Too much is waiting; nothing was recorded. Try again with the same "
+                     "Idempotency-Key.",
+                     kRetrySoon);
+    case Admission::id_taken:
+      return problem(reply.origin, reply.ticket, 409, "id_taken", "SKU id taken",
+                     "Another SKU's name has the same id. Choose another name.");
+    case Admission::too_many_skus:
+      return problem(reply.origin, reply.ticket, 503, "overloaded", "Too many SKUs",
+                     "This server holds as many SKUs as it can.", kRetrySoon);
+  }
+}
+
+// At the owner. What leads to an event goes into the coming turn; a look waits until after it, so
+// that it sees all that came before.
+void Desk::run(Query&& q) {
+  switch (q.kind) {
+    case Query::Kind::give_up:
+    case Query::Kind::payment:
+    case Query::Kind::refund: return act(q);
+    default: break;
+  }
+  if (queries_.size() >= kMaxWaits) {
+    ++overloaded_;
+    return problem(q.origin, q.ticket, 503, "overloaded", "Overloaded",
+                   "Too many readers wait. Try again.", kRetrySoon);
+  }
+  queries_.push_back(std::move(q));
+}
+
+void Desk::act(const Query& q) {
+  const SkuId id = sku_id(q.sku.view());
+  const Sale* sale = shard_.find(id);
+  const auto index = sale != nullptr ? sale->find_purchase(q.purchase) : std::nullopt;
+  // Whether somebody else's purchase exists is nobody's business.
+  if (!index ||
+      !q.who.may_act_for(sale->customer_name(CustomerIndex{sale->purchase(*index).customer}))) {
+    return refuse(q.origin, q.ticket, Reason::unknown_purchase, {}, Seq{0}, Seq{0});
+  }
+  if (office_.stopping.load(std::memory_order_relaxed)) {
+    return problem(q.origin, q.ticket, 503, "stopping", "Stopping",
+                   "The server is going down; nothing was recorded. Try again.", kRetrySoon);
+  }
+  Reply reply{.origin = q.origin, .kind = Reply::Kind::give_up, .ticket = q.ticket};
+  switch (q.kind) {
+    case Query::Kind::payment: reply.kind = Reply::Kind::payment; break;
+    case Query::Kind::refund: reply.kind = Reply::Kind::refund; break;
+    default: {
+      const PurchaseStatus status = sale->purchase(*index).status;
+      if (status == PurchaseStatus::offered || status == PurchaseStatus::declined) {
+        return submit(id, OfferDeclined{q.purchase, q.who.role}, reply);
+      }
+      return submit(id, PurchaseCancelled{q.purchase, q.who.role}, reply);
+    }
+  }
+  submit(id, q.event, reply);
+}
+
+void Desk::append_purchase(std::string& out, const Sale& sale, const PurchaseView& p, SkuId sku) {
+  const std::string id = fmt::format("{}:{}", sale.sku(), p.purchase.value);
+  http::JsonWriter json(out);
+  json.begin_object()
+      .member("purchase", std::string_view(id))
+      .member("sku", sale.sku())
+      .member("customer", sale.customer_name(p.customer))
+      .member("quantity", p.quantity.value)
+      .member("status", name_of(p.status));
+  if (p.status == PurchaseStatus::released || p.status == PurchaseStatus::refused) {
+    json.member("reason", name_of(p.reason));
+  }
+  if (p.status == PurchaseStatus::waiting) {
+    if (const auto place = projections_.line.place(sku, p.purchase)) json.member("place", *place);
+  }
+  if (holds_units(p.status)) json.member("until", p.until);
+  const Money unit = sale.terms().price;
+  json.member("amount", Money{MinorUnits{unit.amount.value * p.quantity.value}, unit.currency})
+      .member("position", sale.seq().value)
+      .end_object();
+}
+
+void Desk::answer_query(const Query& q) {
+  const SkuId id = sku_id(q.sku.view());
+  const Sale* sale = shard_.find(id);
+  if (sale == nullptr || !sale->exists()) {
+    return refuse(q.origin, q.ticket,
+                  q.kind == Query::Kind::purchase ? Reason::unknown_purchase : Reason::unknown_sale,
+                  {}, Seq{0}, Seq{0});
+  }
+  body_.clear();
+  switch (q.kind) {
+    case Query::Kind::purchase: {
+      auto view = projections_.purchases.find(id, q.purchase);
+      if (!view) {
+        // A refused attempt is not a purchase, but whoever kept its id may ask why.
+        if (const auto index = sale->find_purchase(q.purchase)) {
+          const Purchase& p = sale->purchase(*index);
+          view = PurchaseView{.purchase = p.seq,
+                              .until = p.until,
+                              .customer = CustomerIndex{p.customer},
+                              .quantity = Quantity{p.quantity},
+                              .status = p.status,
+                              .reason = p.reason};
+        }
+      }
+      if (!view || !q.who.may_act_for(sale->customer_name(view->customer))) {
+        return refuse(q.origin, q.ticket, Reason::unknown_purchase, {}, Seq{0}, Seq{0});
+      }
+      append_purchase(body_, *sale, *view, id);
+      break;
+    }
+    case Query::Kind::customer: {
+      body_ = "{\"purchases\":[";
+      if (const auto customer = sale->find_customer(q.customer.view())) {
+        bool first = true;
+        for (const Seq s : projections_.customers.find(id, *customer, kCustomerPurchases)) {
+          if (const auto view = projections_.purchases.find(id, s)) {
+            if (!first) body_ += ',';
+            first = false;
+            append_purchase(body_, *sale, *view, id);
+          }
+        }
+      }
+      append(body_, "],\"position\":{}}}", sale->seq().value);
+      break;
+    }
+    case Query::Kind::line: {
+      append(body_, "{{\"waiting\":{},\"line\":[", sale->counters().waiting);
+      std::uint32_t place = 0;
+      for (const Seq s : projections_.line.head(id, q.limit)) {
+        const auto view = projections_.purchases.find(id, s);
+        if (!view) continue;
+        if (place > 0) body_ += ',';
+        append(body_, R"({{"purchase":"{}:{}","customer":"{}","quantity":{},"place":{}}})",
+               sale->sku(), s.value, sale->customer_name(view->customer), view->quantity.value,
+               ++place);
+      }
+      append(body_, "],\"position\":{}}}", sale->seq().value);
+      break;
+    }
+    case Query::Kind::audit_head:
+      append(body_, R"({{"sku":"{}","position":{},"head":"{}","state_digest":"{}"}})", sale->sku(),
+             sale->seq().value, to_hex(shard_.head(id)->digest), to_hex(state_digest(*sale)));
+      break;
+    default: FAIRSALE_INVARIANT(false, "only looks are answered here");
+  }
+  reply(q.origin, q.ticket, 200, http::kJson, kNoStore, body_);
+}
+
+// ---- Turns ----
+
+std::chrono::steady_clock::time_point Desk::on_turn() {
+  read_mail();
+  const auto begun = steady_clock::now();
+  const auto turn = shard_.turn(*this);
+  if (!turn) office_.fail(turn.error());
+  if (turn->events > 0) {
+    const std::chrono::duration<double> took = steady_clock::now() - begun;
+    Metrics& m = office_.metrics;
+    m.events.Increment(static_cast<double>(turn->events));
+    m.blocks.Increment(static_cast<double>(turn->blocks));
+    m.log_bytes.Increment(static_cast<double>(turn->bytes));
+    m.turn_events.Observe(static_cast<double>(turn->events));
+    m.turn_seconds.Observe(took.count());
+  }
+  if (turn->snapshots > 0) office_.metrics.snapshots.Increment(static_cast<double>(turn->snapshots));
+  check_waits();
+  post_mail();
+  count();
+
+  auto next = steady_clock::time_point::max();
+  if (const auto in = shard_.next_turn_in()) next = steady_clock::now() + milliseconds(in->value);
+  if (!sale_waits_.empty() || !queries_.empty()) {
+    next = std::min(next, steady_clock::now() + kMinSeqPoll);
+  }
+  return next;
+}
+
+void Desk::serve_others() {
+  office_.serving.fetch_sub(1);
+  while (office_.serving.load() > 0) {
+    on_turn();
+    office_.mailboxes[index_]->wait(milliseconds(5));
+  }
+  on_turn();
+}
+
+void Desk::read_mail() {
+  incoming_.clear();
+  office_.mailboxes[index_]->take(incoming_);
+  for (Mail& mail : incoming_) {
+    if (auto* event = std::get_if<EventMail>(&mail)) {
+      submit(event->sku, event->event, event->reply);
+    } else if (auto* query = std::get_if<Query>(&mail)) {
+      run(std::move(*query));
+    } else {
+      const auto& a = std::get<AnswerMail>(mail);
+      if (worker_ != nullptr) worker_->respond(a.ticket, {a.status, a.content_type, a.headers, a.body});
+    }
+  }
+}
+
+void Desk::post_mail() {
+  for (std::size_t to = 0; to < outgoing_.size(); ++to) {
+    if (outgoing_[to].empty() && answers_[to].empty()) continue;
+    if (!answers_[to].empty()) office_.mailboxes[to]->put_answers(answers_[to]);
+    if (!outgoing_[to].empty() && !office_.mailboxes[to]->put(outgoing_[to])) {
+      for (const Mail& mail : outgoing_[to]) {
+        const auto* event = std::get_if<EventMail>(&mail);
+        ++overloaded_;
+        problem(event != nullptr ? event->reply.ticket : std::get<Query>(mail).ticket, 503,
+                "overloaded", "Overloaded",
+                "Too much is waiting; nothing was recorded. Try again with the same "
+                "Idempotency-Key.",
+                kRetrySoon);
+      }
+      outgoing_[to].clear();
+    }
+    office_.workers[to]->wake();
+  }
+}
+
+void Desk::check_waits() {
+  const auto now = steady_clock::now();
+  const auto late = [&](std::uint16_t origin, http::Ticket t) {
+    problem(origin, t, 503, "position_not_reached", "Position not reached",
+            "The sale has not come to min_seq yet. Was it read from this sale?", kRetrySoon);
+  };
+  // Answering can only shorten these lists' waits, never add to them.
+  std::erase_if(queries_, [&](const Query& q) {
+    if (q.min_seq.value > 0) {
+      const Sale* sale = shard_.find(sku_id(q.sku.view()));
+      if (sale != nullptr && sale->seq() < q.min_seq) {
+        if (now < q.deadline) return false;
+        late(q.origin, q.ticket);
+        return true;
+      }
+    }
+    answer_query(q);
+    return true;
+  });
+  std::erase_if(sale_waits_, [&](const SaleWait& w) {
+    const auto sale = office_.board.find(w.sku.view());
+    if (sale && sale->position >= w.min_seq) {
+      respond_sale(w.ticket, *sale, {});
+      return true;
+    }
+    if (now < w.deadline) return false;
+    late(index_, w.ticket);
+    return true;
+  });
+}
+
+void Desk::count() {
+  Metrics& m = office_.metrics;
+  const auto add = [](prometheus::Counter& c, std::uint64_t n) {
+    if (n != 0) c.Increment(static_cast<double>(n));
+  };
+  add(m.requests, requests_);
+  add(m.rate_limited, rate_limited_);
+  add(m.overloaded, overloaded_);
+  add(m.denied, denied_);
+  requests_ = rate_limited_ = overloaded_ = denied_ = 0;
+  if (counted_) {
+    m.answered(kinds_, reasons_);
+    kinds_.fill(0);
+    reasons_.fill(0);
+    counted_ = false;
+  }
+  const http::WorkerStats stats = worker_->stats();
+  add(m.edge_refused, stats.refused + stats.over_capacity - last_stats_.refused -
+                          last_stats_.over_capacity);
+  add(m.edge_timeouts, stats.timeouts - last_stats_.timeouts);
+  if (stats.connections != last_stats_.connections) {
+    m.connections.Increment(static_cast<double>(stats.connections) -
+                            static_cast<double>(last_stats_.connections));
+  }
+  last_stats_ = stats;
+  if (shard_.skus() != last_skus_) {
+    m.skus.Increment(static_cast<double>(shard_.skus()) - static_cast<double>(last_skus_));
+    last_skus_ = shard_.skus();
+  }
+}
+
+// ---- Answers ----
+
+void Desk::reply(std::uint16_t origin, http::Ticket t, int status, std::string_view content_type,
+                 std::string_view headers, std::string_view body) {
+  if (origin == index_) {
+    worker_->respond(t, {status, content_type, headers, body});
+    return;
+  }
+  answers_[origin].push_back(
+      AnswerMail{t, status, content_type, std::string(headers), std::string(body)});
+}
+
+void Desk::problem(std::uint16_t origin, http::Ticket t, int status, std::string_view name,
+                   std::string_view title, std::string_view detail, std::string_view headers,
+                   std::string_view extra) {
+  body_.clear();
+  http::append_problem(body_, {status, name, title, detail}, extra);
+  reply(origin, t, status, http::kProblemJson, headers, body_);
+}
+
+void Desk::bad_request(http::Ticket t, std::string_view detail) {
+  const std::string copy(detail);
+  problem(t, 400, "bad_request", "Bad request", copy);
+}
+
+void Desk::not_found(http::Ticket t) {
+  problem(t, 404, "not_found", "Not found", "There is nothing here; see /openapi.json.");
+}
+
+void Desk::refuse(std::uint16_t origin, http::Ticket t, Reason reason, std::string_view sku,
+                  Seq purchase, Seq position, bool repeated) {
+  const Wording w = wording_of(reason);
+  char extra[256];
+  auto end = fmt::format_to_n(extra, sizeof extra, R"("reason":"{}")", name_of(reason)).out;
+  if (purchase.value != 0) {
+    end = fmt::format_to(end, R"(,"purchase":"{}:{}")", sku, purchase.value);
+  }
+  if (position.value != 0) end = fmt::format_to(end, R"(,"position":{})", position.value);
+  problem(origin, t, w.status, name_of(reason), w.title, w.detail,
+          repeated ? std::string_view("Idempotent-Replayed: true\r\n") : std::string_view{},
+          {extra, static_cast<std::size_t>(end - extra)});
+}
+
+void Desk::on_decided(const fairsale::Ticket& ticket, SkuId sku, Seq seq, const Event& event,
+                      const Decision& d, const Sale& sale) {
+  const Reply r = Reply::unpack(ticket);
+  counted_ = true;
+  ++kinds_[static_cast<std::size_t>(d.kind)];
+  if (d.kind == DecisionKind::refused) ++reasons_[static_cast<std::size_t>(d.reason)];
+
+  if (r.kind == Reply::Kind::attempt) return answer_attempt(r, seq, event, d, sale);
+  if (d.kind == DecisionKind::refused) {
+    return refuse(r.origin, r.ticket, d.reason, sale.sku(),
+                  d.reason == Reason::unknown_purchase ? Seq{0} : d.purchase, seq);
+  }
+  body_.clear();
+  switch (r.kind) {
+    case Reply::Kind::put:
+    case Reply::Kind::patch:
+      headers_.clear();
+      append(headers_, "ETag: \"{}\"\r\n", seq.value);
+      body_ = render_sale(sale);
+      return reply(r.origin, r.ticket, d.kind == DecisionKind::scheduled ? 201 : 200, http::kJson,
+                   headers_, body_);
+    case Reply::Kind::give_up: {
+      const auto view = projections_.purchases.find(sku, d.purchase);
+      FAIRSALE_INVARIANT(view.has_value(), "what was given up is a purchase");
+      append_purchase(body_, sale, *view, sku);
+      return reply(r.origin, r.ticket, 200, http::kJson, kNoStore, body_);
+    }
+    case Reply::Kind::payment: {
+      const auto* received = std::get_if<PaymentReceived>(&event);
+      const auto* failed = std::get_if<PaymentFailed>(&event);
+      const std::string id = fmt::format("{}:{}", sale.sku(), d.purchase.value);
+      http::JsonWriter json(body_);
+      json.begin_object().member("purchase", std::string_view(id));
+      json.member("status", d.kind == DecisionKind::payment_failure_noted
+                                ? std::string_view("failure_noted")
+                                : name_of(d.kind));
+      if (d.reason != Reason::none) json.member("reason", name_of(d.reason));
+      json.member("reference",
+                  received != nullptr ? received->reference.view() : failed->reference.view())
+          .member("position", seq.value)
+          .end_object();
+      return reply(r.origin, r.ticket, 200, http::kJson,
+                   d.repeated ? "Cache-Control: no-store\r\nIdempotent-Replayed: true\r\n"
+                              : kNoStore,
+                   body_);
+    }
+    case Reply::Kind::refund:
+      append(body_, R"({{"purchase":"{}:{}","status":"refunded","position":{}}})", sale.sku(),
+             d.purchase.value, seq.value);
+      return reply(r.origin, r.ticket, 200, http::kJson, kNoStore, body_);
+    case Reply::Kind::attempt: break;
+  }
+}
+
+// The answer to a retry is byte for byte that to the first try: everything in it is from the
+// purchase as it was first told.
+void Desk::answer_attempt(const Reply& r, Seq seq, const Event& event, const Decision& d,
+                          const Sale& sale) {
+  if (d.kind == DecisionKind::refused) {
+    const bool conflict = d.reason == Reason::key_reused || d.purchase.value == 0;
+    return refuse(r.origin, r.ticket, d.reason, sale.sku(), conflict ? Seq{0} : d.purchase,
+                  conflict ? seq : d.purchase, d.repeated);
+  }
+  const auto& attempt = std::get<PurchaseAttempted>(event);
+  const bool reserved = d.kind == DecisionKind::reserved;
+  const Money unit = sale.terms().price;
+  body_.clear();
+  append(body_, R"({{"purchase":"{}:{}","sku":"{}","customer":"{}","quantity":{},)", sale.sku(),
+         d.purchase.value, sale.sku(), attempt.customer.view(), d.quantity.value);
+  if (reserved) {
+    const auto until = http::rfc3339(d.until);
+    append(body_, R"("status":"reserved","until":"{}",)",
+           std::string_view(until.data(), until.size()));
+  } else {
+    append(body_, R"("status":"waiting","place":{},)", d.place);
+  }
+  append(body_, R"("amount":{{"amount":{},"currency":"{}"}},"position":{}}})",
+         unit.amount.value * d.quantity.value,
+         std::string_view(unit.currency.code.data(), unit.currency.code.size()), d.purchase.value);
+  headers_.clear();
+  append(headers_, "Location: /v1/purchases/{}:{}\r\n{}", sale.sku(), d.purchase.value,
+         d.repeated ? "Idempotent-Replayed: true\r\n" : "");
+  reply(r.origin, r.ticket, reserved ? 201 : 202, http::kJson, headers_, body_);
+}
+
+}  // namespace fairsale::api

@@ -1,0 +1,225 @@
+// The API's routes. One Desk per worker: it answers the worker's requests and drives the shard of
+// the same number. What belongs to another shard goes there by mail and its answer comes back by
+// mail, once per turn and not per purchase.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "api/auth.hpp"
+#include "api/bodies.hpp"
+#include "api/config.hpp"
+#include "api/http/worker.hpp"
+#include "api/metrics.hpp"
+#include "api/rate_limit.hpp"
+#include "core/engine/engine.hpp"
+#include "projections/availability.hpp"
+#include "projections/purchases.hpp"
+
+namespace fairsale::api {
+
+// The projections of one shard; they live on its thread.
+struct ShardProjections {
+  explicit ShardProjections(AvailabilityBoard& board)
+      : availability(board), all({&availability, &purchases, &customers, &line}) {}
+
+  AvailabilityProjection availability;
+  PurchasesProjection purchases;
+  CustomersProjection customers;
+  LineProjection line;
+  Observers all;
+};
+
+// What a request waits for at a shard, and how its answer is to look.
+struct Reply {
+  enum class Kind : std::uint8_t { put, patch, attempt, give_up, payment, refund };
+
+  std::uint16_t origin = 0;  // the desk that got the request
+  Kind kind = Kind::attempt;
+  http::Ticket ticket;
+
+  fairsale::Ticket pack() const;
+  static Reply unpack(const fairsale::Ticket&);
+};
+
+// Something to be looked up, or done after a look, at the shard that owns the SKU.
+struct Query {
+  enum class Kind : std::uint8_t { purchase, customer, line, audit_head, give_up, payment, refund };
+
+  Kind kind = Kind::purchase;
+  SkuName sku;
+  Seq purchase;
+  CustomerId customer;
+  std::uint32_t limit = 0;
+  Seq min_seq;
+  Principal who;
+  Event event = TimePassed{};  // payment, refund
+  std::uint16_t origin = 0;
+  http::Ticket ticket;
+  std::chrono::steady_clock::time_point deadline;  // for min_seq
+};
+
+struct EventMail {
+  SkuId sku;
+  Event event;
+  Reply reply;
+};
+
+struct AnswerMail {
+  http::Ticket ticket;
+  int status = 0;
+  std::string_view content_type;  // a literal
+  std::string headers;
+  std::string body;
+};
+
+using Mail = std::variant<EventMail, Query, AnswerMail>;
+
+// Bounded for events and queries; answers always fit, since each is of a request let in earlier.
+class Mailbox {
+ public:
+  static constexpr std::size_t kLimit = 65'536;
+
+  // Moves the batch in; returns false, and leaves it, when events and queries would overflow it.
+  bool put(std::vector<Mail>& batch);
+  void put_answers(std::vector<Mail>& batch);
+  // Swaps the content into `out` (which must be empty).
+  void take(std::vector<Mail>& out);
+  // Returns when there is mail, or after `patience`.
+  void wait(std::chrono::milliseconds patience);
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable arrived_;
+  std::vector<Mail> mail_;
+};
+
+class Desk;
+
+// What all desks share.
+struct Office {
+  const ServerConfig& config;
+  Engine& engine;
+  const Clock& clock;
+  AvailabilityBoard& board;
+  Metrics& metrics;
+  RateLimiter& customer_limiter;
+  RateLimiter& address_limiter;
+  std::string_view openapi;
+  std::vector<std::unique_ptr<Mailbox>> mailboxes;
+  std::vector<http::Worker*> workers;
+  std::atomic<bool> stopping{false};
+  std::atomic<std::size_t> serving{0};  // workers whose loop is running
+  // Called when the log has failed: never returns. Nothing may be acknowledged any more.
+  void (*fail)(const Error&) = nullptr;
+};
+
+class Desk final : public http::Service, public Answers {
+ public:
+  Desk(Office& office, std::size_t index, const Secrets& secrets, ShardProjections& projections);
+
+  void on_request(const http::Request&, http::Ticket) override;
+  std::chrono::steady_clock::time_point on_turn() override;
+  void on_decided(const fairsale::Ticket&, SkuId, Seq, const Event&, const Decision&,
+                  const Sale&) override;
+
+  // After this worker's loop has ended: drives the shard for the others until theirs have too.
+  void serve_others();
+
+ private:
+  struct SaleWait {
+    SkuName sku;
+    Seq min_seq;
+    http::Ticket ticket;
+    std::chrono::steady_clock::time_point deadline;
+  };
+
+  // Routes.
+  void list_sales(const http::Request&, http::Ticket);
+  void get_sale(const http::Request&, http::Ticket, const SkuName&);
+  void put_sale(const http::Request&, http::Ticket, const SkuName&, const Principal&);
+  void patch_sale(const http::Request&, http::Ticket, const SkuName&);
+  void post_purchase(const http::Request&, http::Ticket, const SkuName&, const Principal&);
+  void get_purchases(const http::Request&, http::Ticket, const SkuName&, const Principal&);
+  void get_line(const http::Request&, http::Ticket, const SkuName&, const Principal&);
+  void with_purchase(const http::Request&, http::Ticket, std::string_view id, std::string_view rest,
+                     const Principal&);
+  void post_token(const http::Request&, http::Ticket);
+  void get_metrics(http::Ticket);
+  void route_sale(const http::Request&, http::Ticket, const SkuName&, std::string_view rest);
+
+  // Gates: each answers by itself and returns false when the request may not pass.
+  bool authenticate(const http::Request&, http::Ticket, Principal&);
+  bool allow(http::Ticket, const Principal&, bool role_ok);
+  bool admit(const http::Request&, http::Ticket, const Principal&, std::string_view customer);
+  bool json_body(const http::Request&, http::Ticket);
+  bool min_seq(const http::Request&, http::Ticket, Seq&);
+  bool method(const http::Request&, http::Ticket, http::Method wanted, std::string_view allowed);
+
+  // To a shard, here or elsewhere.
+  void send(SkuId, const Event&, const Reply&);
+  void send(Query&&);
+  void submit(SkuId, const Event&, const Reply&);
+  void run(Query&&);
+  void answer_query(const Query&);
+  void act(const Query&);
+  void read_mail();
+  void post_mail();
+
+  // Answers, to a request of this desk or another's.
+  void reply(std::uint16_t origin, http::Ticket, int status, std::string_view content_type,
+             std::string_view headers, std::string_view body);
+  void problem(std::uint16_t origin, http::Ticket, int status, std::string_view name,
+               std::string_view title, std::string_view detail, std::string_view headers = {},
+               std::string_view extra = {});
+  void problem(http::Ticket t, int status, std::string_view name, std::string_view title,
+               std::string_view detail, std::string_view headers = {}) {
+    problem(index_, t, status, name, title, detail, headers);
+  }
+  void refuse(std::uint16_t origin, http::Ticket, Reason, std::string_view sku, Seq purchase,
+              Seq position, bool repeated = false);
+  void bad_request(http::Ticket, std::string_view detail);
+  void not_found(http::Ticket);
+  void respond_sale(http::Ticket, const Availability&, std::string_view if_none_match);
+  void answer_attempt(const Reply&, Seq, const Event&, const Decision&, const Sale&);
+  void append_purchase(std::string& out, const Sale&, const PurchaseView&, SkuId);
+  void check_waits();
+  void count();
+
+  Office& office_;
+  std::uint16_t index_;
+  http::Worker* worker_ = nullptr;
+  Sequencer& shard_;
+  ShardProjections& projections_;
+  Authenticator authenticator_;
+  BodyReader bodies_;
+
+  std::vector<Mail> incoming_;
+  std::vector<std::vector<Mail>> outgoing_;  // events and queries, by desk
+  std::vector<std::vector<Mail>> answers_;   // by desk
+  std::vector<Query> queries_;               // to be answered after this turn, or after min_seq
+  std::vector<SaleWait> sale_waits_;
+  std::string body_;
+  std::string headers_;
+
+  // Since the last turn, for metrics.
+  std::array<std::uint32_t, Metrics::kKinds> kinds_{};
+  std::array<std::uint32_t, Metrics::kReasons> reasons_{};
+  bool counted_ = false;
+  std::uint32_t requests_ = 0;
+  std::uint32_t rate_limited_ = 0;
+  std::uint32_t overloaded_ = 0;
+  std::uint32_t denied_ = 0;
+  http::WorkerStats last_stats_;
+  std::size_t last_skus_ = 0;
+};
+
+}  // namespace fairsale::api

@@ -1,0 +1,139 @@
+#include "api/server.hpp"
+
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <thread>
+
+#include "api/desk.hpp"
+#include "core/log/rocks_log.hpp"
+
+namespace fairsale::api {
+
+namespace {
+
+[[noreturn]] void log_failed(const Error& error) {
+  spdlog::critical(
+      "The log failed and the server stops: {} Nothing that was not durable has been acknowledged. "
+      "After the cause is mended, start again; clients may retry with their Idempotency-Keys.",
+      error.message);
+  stop_logging();
+  std::_Exit(kLogFailedExit);
+}
+
+struct NoAnswers final : Answers {
+  void on_decided(const fairsale::Ticket&, SkuId, Seq, const Event&, const Decision&,
+                  const Sale&) override {}
+};
+
+// Schedules the sale "demo", unless an earlier run did.
+Result<void> open_demo_sale(Engine& engine, const Clock& clock) {
+  const auto sku = *SkuName::from("demo");
+  const SkuId id = sku_id(sku.view());
+  Sequencer& shard = engine.shard(engine.shard_of(id));
+  if (shard.find(id) != nullptr) return {};
+  SaleScheduled event{.sku = sku, .actor = *Actor::from("demo")};
+  event.terms = Terms{.stock = Quantity{1000},
+                      .price = {MinorUnits{4900}, Currency{{'E', 'U', 'R'}}},
+                      .starts_at = clock.now().wall,
+                      .hold = Duration{120'000},
+                      .grace = Duration{5'000},
+                      .limit_per_customer = Quantity{2},
+                      .units_per_purchase = Quantity{2},
+                      .line_limit = 100'000};
+  NoAnswers nobody;
+  shard.submit(id, event, {});
+  if (auto turn = shard.turn(nobody); !turn) return tl::unexpected(turn.error());
+  return {};
+}
+
+}  // namespace
+
+Result<void> serve(const ServerConfig& config,
+                   const std::function<void(std::uint16_t, const Secrets&)>& on_ready,
+                   const std::function<void()>& wait_for_stop) {
+  Secrets secrets;
+  for (const auto& [source, secret] :
+       {std::pair{&config.operator_token, &secrets.operator_token},
+        std::pair{&config.shop_token, &secrets.shop_token},
+        std::pair{&config.customer_key, &secrets.customer_key}}) {
+    auto loaded = load_secret(*source);
+    if (!loaded) return tl::unexpected(loaded.error());
+    *secret = std::move(*loaded);
+  }
+  if (auto ok = check(secrets); !ok) return ok;
+
+  const auto begun = std::chrono::steady_clock::now();
+  RecoveryReport report;
+  auto log = open_rocks_log({.directory = config.data_dir}, report);
+  if (!log) return tl::unexpected(log.error());
+  for (const auto& note : report.notes) spdlog::warn("{}", note);
+
+  const SystemClock clock;
+  AvailabilityBoard board;
+  std::vector<std::unique_ptr<ShardProjections>> projections;
+  std::vector<SaleObserver*> observers;
+  for (std::size_t i = 0; i < config.workers; ++i) {
+    projections.push_back(std::make_unique<ShardProjections>(board));
+    observers.push_back(&projections.back()->all);
+  }
+  SequencerOptions options;
+  options.snapshot_every = config.snapshot_every;
+  auto engine = Engine::open(**log, clock, observers, options);
+  if (!engine) return tl::unexpected(engine.error());
+  if (config.demo) {
+    if (auto ok = open_demo_sale(**engine, clock); !ok) return ok;
+  }
+  std::size_t skus = 0;
+  for (std::size_t i = 0; i < config.workers; ++i) skus += (*engine)->shard(i).skus();
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begun;
+  spdlog::info("Recovered {} SKUs from {} in {:.3f} s", skus, config.data_dir, took.count());
+
+  auto listening = http::listen(config.address, config.port, config.workers);
+  if (!listening) return tl::unexpected(listening.error());
+
+  Metrics metrics;
+  RateLimiter customer_limiter(config.customer_rate, std::size_t{1} << 20);
+  RateLimiter address_limiter(config.address_rate);
+  Office office{.config = config,
+                .engine = **engine,
+                .clock = clock,
+                .board = board,
+                .metrics = metrics,
+                .customer_limiter = customer_limiter,
+                .address_limiter = address_limiter,
+                .openapi = openapi_json(),
+                .mailboxes = {},
+                .workers = {},
+                .fail = log_failed};
+  std::vector<std::unique_ptr<http::Worker>> workers;
+  for (auto& listener : listening->listeners) {
+    workers.push_back(std::make_unique<http::Worker>(std::move(listener), config.limits));
+    office.workers.push_back(workers.back().get());
+    office.mailboxes.push_back(std::make_unique<Mailbox>());
+  }
+  std::vector<std::unique_ptr<Desk>> desks;
+  for (std::size_t i = 0; i < config.workers; ++i) {
+    desks.push_back(std::make_unique<Desk>(office, i, secrets, *projections[i]));
+  }
+  office.serving = config.workers;
+  {
+    std::vector<std::jthread> threads;
+    for (std::size_t i = 0; i < config.workers; ++i) {
+      threads.emplace_back([&, i] {
+        workers[i]->run(*desks[i]);
+        desks[i]->serve_others();
+        if (auto saved = (*engine)->shard(i).stop(); !saved) log_failed(saved.error());
+      });
+    }
+    on_ready(listening->port, secrets);
+    wait_for_stop();
+    spdlog::info("Stopping: no new work, what was admitted is finished");
+    office.stopping = true;
+    for (auto& worker : workers) worker->drain(config.drain_timeout);
+  }
+  spdlog::info("Stopped: {} requests served", static_cast<std::uint64_t>(metrics.requests.Value()));
+  return {};
+}
+
+}  // namespace fairsale::api

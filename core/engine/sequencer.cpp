@@ -1,0 +1,309 @@
+#include "core/engine/sequencer.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "core/domain/invariant.hpp"
+
+namespace fairsale {
+
+namespace {
+
+// How far the wall clock may drift from where it was when wakes were planned. It bounds how late
+// a deadline can be noticed, and is well below the 50 ms promised.
+constexpr std::int64_t kMaxWallDriftMs = 10;
+
+// A turn commits at most this many blocks, so that one write batch stays bounded.
+constexpr std::size_t kMaxBlocksPerTurn = 1024;
+
+constexpr std::int64_t kNoWake = std::numeric_limits<std::int64_t>::max();
+
+}  // namespace
+
+Sequencer::Sequencer(EventLog& log, const Clock& clock, SaleObserver& observer,
+                     SequencerOptions options)
+    : log_(log), clock_(clock), observer_(observer), options_(options) {
+  // TimePassed events of due SKUs come on top of what was admitted.
+  inbox_.reserve(options_.inbox_limit + kMaxBlocksPerTurn);
+  const Now now = clock_.now();
+  wall_offset_ = now.wall.value - now.steady.value;
+}
+
+void Sequencer::adopt(SkuId id, Folded folded) {
+  const Now now = clock_.now();
+  auto sku = std::make_unique<Sku>(Sku{.id = id,
+                                       .sale = std::move(folded.sale),
+                                       .head = folded.head,
+                                       .clock = LogClock(folded.head.time, now),
+                                       .name = {}});
+  sku->name = SkuName::from(sku->sale.sku()).value_or(SkuName{});
+  sku->since_snapshot = folded.head.seq.value - folded.from.value;
+  Sku& kept = *sku;
+  const bool fresh = skus_.emplace(id.value, std::move(sku)).second;
+  FAIRSALE_INVARIANT(fresh, "a SKU is adopted once");
+  if (kept.since_snapshot > 0) {
+    kept.unsaved = true;
+    unsaved_.push_back(&kept);
+  }
+  plan_wake(kept, now);
+}
+
+Admission Sequencer::submit(SkuId id, const Event& event, const Ticket& ticket) {
+  FAIRSALE_INVARIANT(!dead_, "nothing is submitted after the log failed");
+  if (inbox_.size() >= options_.inbox_limit) return Admission::overloaded;
+  const auto* scheduled = std::get_if<SaleScheduled>(&event);
+  auto found = skus_.find(id.value);
+  if (found == skus_.end()) {
+    if (scheduled == nullptr) return Admission::unknown_sale;
+    if (skus_.size() >= options_.sku_limit) return Admission::too_many_skus;
+    auto sku = std::make_unique<Sku>(Sku{.id = id,
+                                         .sale = {},
+                                         .head = {},
+                                         .clock = LogClock(Timestamp{0}, clock_.now()),
+                                         .name = scheduled->sku});
+    found = skus_.emplace(id.value, std::move(sku)).first;
+    observer_.seed(id, found->second->sale);
+  } else if (scheduled != nullptr && !(found->second->name == scheduled->sku)) {
+    // A log whose sale was never accepted has no name yet.
+    if (!found->second->name.empty()) return Admission::id_taken;
+    found->second->name = scheduled->sku;
+  }
+  enqueue(*found->second, event, &ticket);
+  return Admission::accepted;
+}
+
+void Sequencer::enqueue(Sku& sku, const Event& event, const Ticket* ticket) {
+  const auto index = static_cast<std::uint32_t>(inbox_.size());
+  inbox_.push_back(Waiting{.event = event,
+                           .ticket = ticket != nullptr ? *ticket : Ticket{},
+                           .wanted = ticket != nullptr});
+  if (sku.first == kNoIndex) {
+    sku.first = index;
+    busy_.push_back(&sku);
+  } else {
+    inbox_[sku.last].next = index;
+  }
+  sku.last = index;
+}
+
+// A deadline that passed becomes an event, unless one is coming anyway: any event passes time.
+void Sequencer::take_due(Now now) {
+  early_.clear();
+  std::size_t taken = 0;
+  for (auto it = wakes_.begin(); it != wakes_.end() && taken < kMaxBlocksPerTurn; ++it, ++taken) {
+    if (it->first > now.steady.value) break;
+    Sku& sku = *it->second;
+    if (sku.first != kNoIndex) continue;
+    if (sku.clock.read(now) >= sku.sale.next_deadline()) {
+      enqueue(sku, TimePassed{}, nullptr);
+    } else {
+      early_.push_back(&sku);  // the wall clock is slow by some milliseconds
+    }
+  }
+  for (Sku* sku : early_) plan_wake(*sku, now);
+}
+
+void Sequencer::plan_wake(Sku& sku, Now now) {
+  const Timestamp deadline = sku.sale.next_deadline();
+  std::int64_t wake = kNoWake;
+  if (deadline != kNever) {
+    const std::int64_t left = (deadline - sku.clock.read(now)).value;
+    wake = now.steady.value + std::max<std::int64_t>(left, 0);
+  }
+  if (wake == sku.wake.value) return;
+  if (sku.wake.value != kNoWake) {
+    auto node = wakes_.extract({sku.wake.value, &sku});
+    if (wake != kNoWake) {
+      node.value().first = wake;
+      wakes_.insert(std::move(node));
+    }
+  } else {
+    wakes_.emplace(wake, &sku);
+  }
+  sku.wake = Duration{wake};
+}
+
+// Wakes are planned in steady time. When somebody sets the wall clock, plan them anew.
+void Sequencer::follow_wall_clock(Now now) {
+  const std::int64_t offset = now.wall.value - now.steady.value;
+  if (std::abs(offset - wall_offset_) <= kMaxWallDriftMs) return;
+  wall_offset_ = offset;
+  std::vector<Sku*> planned;
+  planned.reserve(wakes_.size());
+  for (const auto& [wake, sku] : wakes_) planned.push_back(sku);
+  for (Sku* sku : planned) plan_wake(*sku, now);
+}
+
+Result<TurnReport> Sequencer::turn(Answers& answers) {
+  FAIRSALE_INVARIANT(!dead_, "no turn after the log failed");
+  const Now now = clock_.now();
+  follow_wall_clock(now);
+  take_due(now);
+
+  TurnReport report;
+  if (busy_.empty()) {
+    auto rested = rest(now);
+    if (!rested) {
+      dead_ = true;
+      return tl::unexpected(rested.error());
+    }
+    report.snapshots = *rested;
+    return report;
+  }
+
+  // Seal. What does not fit into this turn stays in the inbox for the next.
+  writes_.clear();
+  builders_used_ = 0;
+  sealed_.clear();
+  std::size_t done = 0;
+  for (; done < busy_.size() && writes_.size() < kMaxBlocksPerTurn; ++done) {
+    Sku& sku = *busy_[done];
+    const Timestamp at = sku.clock.stamp(now);
+    std::uint32_t next = sku.first;
+    while (next != kNoIndex && writes_.size() < kMaxBlocksPerTurn) {
+      const Seq first{sku.head.seq.value + 1};
+      const auto bytes = seal(sku, next, at, sku.head);
+      writes_.push_back(BlockWrite{.sku = sku.id, .first = first, .after = sku.head, .bytes = bytes});
+      report.bytes += bytes.size();
+    }
+    sealed_.push_back({&sku, at, next});
+  }
+  report.blocks = writes_.size();
+
+  if (auto durable = log_.append(writes_); !durable) {
+    dead_ = true;
+    return tl::unexpected(durable.error());
+  }
+  last_append_ = now.steady;
+  settled_ = false;
+
+  // Decide, in the order of the log.
+  for (const Sealed& s : sealed_) {
+    Sku& sku = *s.sku;
+    ObserverSink sink(sku.id, sku.sale, &observer_);
+    for (std::uint32_t i = sku.first; i != s.end; i = inbox_[i].next) {
+      const Waiting& w = inbox_[i];
+      const Seq seq{sku.sale.seq().value + 1};
+      const Decision decision = sku.sale.apply(seq, s.at, w.event, sink);
+      if (w.wanted) answers.on_decided(w.ticket, sku.id, seq, w.event, decision, sku.sale);
+      ++report.events;
+      ++sku.since_snapshot;
+    }
+    FAIRSALE_INVARIANT(sku.sale.seq() == sku.head.seq, "the state follows the log");
+    observer_.on_commit(sku.id, sku.sale);
+    plan_wake(sku, now);
+    sku.first = s.end;
+    if (!sku.unsaved) {
+      sku.unsaved = true;
+      unsaved_.push_back(&sku);
+    }
+    if (sku.since_snapshot >= options_.snapshot_every) {
+      std::erase(unsaved_, &sku);
+      if (auto saved = save(sku); !saved) {
+        dead_ = true;
+        return tl::unexpected(saved.error());
+      }
+      ++report.snapshots;
+    }
+  }
+
+  // Compact what was left over to the front of the inbox, keeping its order per SKU.
+  std::vector<Sku*> left;
+  for (const Sealed& s : sealed_) {
+    if (s.end != kNoIndex) left.push_back(s.sku);
+  }
+  left.insert(left.end(), busy_.begin() + static_cast<std::ptrdiff_t>(done), busy_.end());
+  busy_.clear();
+  if (left.empty()) {
+    inbox_.clear();
+  } else {
+    std::vector<Waiting> kept;
+    kept.reserve(inbox_.capacity());
+    kept.swap(inbox_);
+    for (Sku* sku : left) {
+      std::uint32_t i = sku->first;
+      sku->first = sku->last = kNoIndex;
+      for (; i != kNoIndex; i = kept[i].next) {
+        enqueue(*sku, kept[i].event, kept[i].wanted ? &kept[i].ticket : nullptr);
+      }
+    }
+  }
+  return report;
+}
+
+// Seals one block of the SKU's next events; `next` moves past them.
+std::span<const std::byte> Sequencer::seal(Sku& sku, std::uint32_t& next, Timestamp at,
+                                           Head& head) {
+  if (builders_used_ == builders_.size()) builders_.push_back(std::make_unique<BlockBuilder>());
+  BlockBuilder& builder = *builders_[builders_used_++];
+  builder.begin(sku.id, head, at, options_.epoch);
+  while (next != kNoIndex && builder.add(inbox_[next].event)) next = inbox_[next].next;
+  FAIRSALE_INVARIANT(builder.count() > 0, "every event fits into an empty block");
+  return builder.finish(head);
+}
+
+std::optional<Duration> Sequencer::next_turn_in() const {
+  if (!busy_.empty()) return Duration{0};
+  std::int64_t wait = kNoWake;
+  const Now now = clock_.now();
+  if (!wakes_.empty()) {
+    // The wall clock may be set meanwhile, so look again well before the promised 50 ms are over.
+    wait = std::clamp<std::int64_t>(wakes_.begin()->first - now.steady.value, 0, 25);
+  }
+  if (!settled_) {
+    wait = std::min(wait, std::max<std::int64_t>(
+                              last_append_.value + options_.settle_after.value - now.steady.value,
+                              0));
+  } else if (!unsaved_.empty()) {
+    wait = std::min<std::int64_t>(wait, options_.idle_after.value);
+  }
+  if (wait == kNoWake) return std::nullopt;
+  return Duration{wait};
+}
+
+// What there is to do when nothing arrives: make the record of acknowledgements durable, then take
+// snapshots, one SKU a turn, so that whoever arrives waits little.
+Result<std::size_t> Sequencer::rest(Now now) {
+  if (!settled_ && now.steady.value - last_append_.value >= options_.settle_after.value) {
+    log_.settle();
+    settled_ = true;
+  }
+  if (!settled_ || now.steady.value - last_append_.value < options_.idle_after.value) return 0;
+  const auto grown = std::find_if(unsaved_.begin(), unsaved_.end(), [&](const Sku* s) {
+    return s->since_snapshot >= options_.snapshot_idle;
+  });
+  if (grown == unsaved_.end()) return 0;
+  Sku& sku = **grown;
+  unsaved_.erase(grown);
+  if (auto saved = save(sku); !saved) return tl::unexpected(saved.error());
+  return 1;
+}
+
+Result<void> Sequencer::save(Sku& sku) {
+  if (auto put = log_.put_snapshot(sku.id, sku.head, sku.sale); !put) return put;
+  sku.since_snapshot = 0;
+  sku.unsaved = false;
+  return {};
+}
+
+Result<void> Sequencer::stop() {
+  for (Sku* sku : unsaved_) {
+    if (auto saved = save(*sku); !saved) return saved;
+  }
+  unsaved_.clear();
+  log_.settle();
+  settled_ = true;
+  return {};
+}
+
+const Sale* Sequencer::find(SkuId sku) const {
+  const auto found = skus_.find(sku.value);
+  return found == skus_.end() ? nullptr : &found->second->sale;
+}
+
+const Head* Sequencer::head(SkuId sku) const {
+  const auto found = skus_.find(sku.value);
+  return found == skus_.end() ? nullptr : &found->second->head;
+}
+
+}  // namespace fairsale

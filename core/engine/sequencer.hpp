@@ -1,0 +1,155 @@
+// The sequencer of one shard of SKUs: gives each event its place and time, makes it durable,
+// decides it, and only then lets it be answered.
+//
+// A turn takes whatever has arrived since the last one, seals one block (or more, when full) per
+// SKU, commits all of them with one sync, folds the events in order and reports each decision.
+// There is no timer and no thread in here: whoever owns the sequencer calls turn(), so the same
+// code runs under an event loop, a test, or a simulator with a virtual clock.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <set>
+#include <unordered_map>
+#include <vector>
+
+#include "core/engine/clock.hpp"
+#include "core/engine/observer.hpp"
+#include "core/engine/recovery.hpp"
+#include "core/log/event_log.hpp"
+
+namespace fairsale {
+
+// Names who waits for an answer. Opaque to the sequencer; handed back with the decision.
+struct Ticket {
+  std::uint64_t words[3] = {};
+};
+
+class Answers {
+ public:
+  // The event at `seq` has been decided and is durable. `sale` is as the event left it.
+  virtual void on_decided(const Ticket& ticket, SkuId sku, Seq seq, const Event& event,
+                          const Decision& decision, const Sale& sale) = 0;
+
+ protected:
+  ~Answers() = default;
+};
+
+enum class Admission {
+  accepted,
+  overloaded,    // the inbox is full: try again later, nothing was recorded
+  unknown_sale,  // no log of this SKU, and the event does not schedule one
+  id_taken,      // another SKU name has this id
+  too_many_skus,
+};
+
+struct SequencerOptions {
+  std::size_t inbox_limit = 8192;            // events that may wait for the next turn
+  std::size_t sku_limit = 1'000'000;         // SKUs of this shard
+  std::uint64_t snapshot_every = 1'000'000;  // events of a SKU between snapshots under load
+  std::uint64_t snapshot_idle = 10'000;      // the same, when the SKU is at rest
+  Duration settle_after{20};                 // of rest, before the log is settled
+  Duration idle_after{1000};                 // of rest, before snapshots are taken
+  Epoch epoch{1};
+};
+
+// What a turn did, for metrics.
+struct TurnReport {
+  std::size_t events = 0;
+  std::size_t blocks = 0;
+  std::size_t bytes = 0;
+  std::size_t snapshots = 0;
+};
+
+// Not thread-safe: one owner. The log, clock and observer must outlive it.
+class Sequencer {
+ public:
+  Sequencer(EventLog& log, const Clock& clock, SaleObserver& observer, SequencerOptions options);
+  Sequencer(const Sequencer&) = delete;
+  Sequencer& operator=(const Sequencer&) = delete;
+
+  // Takes over a recovered SKU.
+  void adopt(SkuId sku, Folded folded);
+
+  // Puts an event into the next turn. Nothing is recorded before turn() commits it.
+  Admission submit(SkuId sku, const Event& event, const Ticket& ticket);
+
+  // Commits and decides what is waiting, and what time has brought. On an error nothing of this
+  // turn was acknowledged and the sequencer is dead: submit() and turn() must not be called again.
+  Result<TurnReport> turn(Answers& answers);
+
+  // How long turn() may be left uncalled if nothing is submitted; nothing if forever.
+  std::optional<Duration> next_turn_in() const;
+
+  // For a graceful stop, after the last turn: takes snapshots of what changed and settles the log.
+  Result<void> stop();
+
+  // The sale of a SKU, as of the last turn. Valid until the next call of a non-const member.
+  const Sale* find(SkuId sku) const;
+  const Head* head(SkuId sku) const;
+
+  std::size_t waiting() const { return inbox_.size(); }
+  std::size_t skus() const { return skus_.size(); }
+
+ private:
+  struct Sku {
+    SkuId id;
+    Sale sale;
+    Head head;
+    LogClock clock;
+    SkuName name;
+    std::uint32_t first = kNoIndex;  // its events in the inbox, a list
+    std::uint32_t last = kNoIndex;
+    std::uint64_t since_snapshot = 0;
+    bool unsaved = false;  // listed in unsaved_
+    Duration wake{std::numeric_limits<std::int64_t>::max()};  // its key in wakes_, steady time
+  };
+
+  struct Waiting {
+    Event event;
+    Ticket ticket;
+    bool wanted = false;  // somebody waits for the answer
+    std::uint32_t next = kNoIndex;
+  };
+
+  // A SKU's part of the turn under way.
+  struct Sealed {
+    Sku* sku;
+    Timestamp at;
+    std::uint32_t end;  // the first of its events that was left for the next turn
+  };
+
+  void enqueue(Sku&, const Event&, const Ticket*);
+  void take_due(Now);
+  void plan_wake(Sku&, Now);
+  void follow_wall_clock(Now);
+  std::span<const std::byte> seal(Sku&, std::uint32_t& next, Timestamp at, Head& head);
+  Result<void> save(Sku&);
+  Result<std::size_t> rest(Now);
+
+  EventLog& log_;
+  const Clock& clock_;
+  SaleObserver& observer_;
+  SequencerOptions options_;
+
+  std::unordered_map<std::uint64_t, std::unique_ptr<Sku>> skus_;
+  std::vector<Waiting> inbox_;
+  std::vector<Sku*> busy_;     // SKUs with events in the inbox
+  std::vector<Sku*> unsaved_;  // SKUs with events after their latest snapshot
+  std::set<std::pair<std::int64_t, Sku*>> wakes_;  // by steady time; kept exact
+
+  std::vector<std::unique_ptr<BlockBuilder>> builders_;
+  std::size_t builders_used_ = 0;
+  std::vector<BlockWrite> writes_;
+  std::vector<Sealed> sealed_;
+  std::vector<Sku*> early_;
+
+  std::int64_t wall_offset_ = 0;  // wall - steady, when the wakes were planned
+  Duration last_append_{0};
+  bool settled_ = true;
+  bool dead_ = false;
+};
+
+}  // namespace fairsale

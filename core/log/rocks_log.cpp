@@ -1,0 +1,727 @@
+#include "core/log/rocks_log.hpp"
+
+#include <fmt/format.h>
+#include <rocksdb/cache.h>
+#include <rocksdb/db.h>
+#include <rocksdb/env.h>
+#include <rocksdb/table.h>
+
+#include <array>
+#include <atomic>
+#include <cstring>
+#include <mutex>
+#include <optional>
+#include <unordered_map>
+#include <utility>
+
+#include "core/domain/invariant.hpp"
+#include "core/log/acked.hpp"
+#include "core/log/commit_check.hpp"
+#include "core/log/data_directory.hpp"
+#include "core/log/files.hpp"
+#include "core/log/head_record.hpp"
+#include "core/log/little_endian.hpp"
+#include "core/log/snapshot_files.hpp"
+#include "core/log/wal_scan.hpp"
+
+namespace fairsale {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr std::size_t kMiB = 1 << 20;
+
+rocksdb::Slice slice(const Key& key) { return {key.data(), key.size()}; }
+
+std::span<const std::byte> bytes_of(const rocksdb::Slice& s) {
+  return std::as_bytes(std::span(s.data(), s.size()));
+}
+
+Head head_after(const BlockView& b) { return {b.last(), b.header().time, b.digest()}; }
+
+tl::unexpected<Error> rocks_failure(std::string_view what, const rocksdb::Status& s) {
+  if (s.IsNoSpace()) {
+    return fail(Fault::full, fmt::format("{}: no space left on the disk ({}); free some space and "
+                                         "start again",
+                                         what, s.ToString()));
+  }
+  const bool damaged = s.IsCorruption();
+  return fail(damaged ? Fault::damaged : Fault::io,
+              fmt::format("{}: RocksDB says: {}", what, s.ToString()));
+}
+
+rocksdb::DBOptions database_options(const RocksLogOptions& o) {
+  rocksdb::DBOptions d;
+  if (o.env != nullptr) d.env = o.env;
+  d.paranoid_checks = true;
+  // The default drops synced commits silently after one flipped bit. What a crash tears is cut off
+  // by recover() before RocksDB looks; whatever RocksDB still finds is damage.
+  d.wal_recovery_mode = rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
+  // Old bytes in a reused file could pass for a tail.
+  d.recycle_log_file_num = 0;
+  // Each of these weakens what a returned write means, or how a damaged log is found out.
+  d.unordered_write = false;
+  d.enable_pipelined_write = false;
+  d.two_write_queues = false;
+  d.manual_wal_flush = false;
+  d.wal_compression = rocksdb::kNoCompression;
+  d.track_and_verify_wals_in_manifest = false;
+  // What reached the disk before a failed write or sync is not known: never resume by itself.
+  d.max_bgerror_resume_count = 0;
+  // Bounds recovery: this much may have to be replayed.
+  d.max_total_wal_size = 128 * kMiB;
+  d.max_background_jobs = 2;
+  d.max_open_files = 512;
+  d.info_log_level = rocksdb::InfoLogLevel::WARN_LEVEL;
+  d.max_log_file_size = 4 * kMiB;
+  d.keep_log_file_num = 4;
+  d.stats_dump_period_sec = 0;
+  d.stats_persist_period_sec = 0;
+  d.skip_stats_update_on_db_open = true;
+  return d;
+}
+
+rocksdb::ColumnFamilyOptions family_options(std::size_t write_buffer) {
+  rocksdb::ColumnFamilyOptions c;
+  c.write_buffer_size = write_buffer;
+  c.max_write_buffer_number = 3;
+  // One compression at all levels, so that files that do not overlap move down without a rewrite.
+  c.compression = rocksdb::kLZ4Compression;
+  rocksdb::BlockBasedTableOptions t;
+  t.block_cache = rocksdb::NewLRUCache(16 * kMiB);
+  t.block_size = 16 * 1024;
+  c.table_factory.reset(rocksdb::NewBlockBasedTableFactory(t));
+  return c;
+}
+
+std::vector<rocksdb::ColumnFamilyDescriptor> families() {
+  return {{rocksdb::kDefaultColumnFamilyName, family_options(64 * kMiB)},
+          {"heads", family_options(8 * kMiB)}};
+}
+
+// An open database and its column families, closed in the right order.
+struct Database {
+  std::unique_ptr<rocksdb::DB> db;
+  rocksdb::ColumnFamilyHandle* blocks = nullptr;
+  rocksdb::ColumnFamilyHandle* heads = nullptr;
+
+  Database() = default;
+  Database(Database&& other) noexcept { *this = std::move(other); }
+  Database& operator=(Database&& other) noexcept {
+    std::swap(db, other.db);
+    std::swap(blocks, other.blocks);
+    std::swap(heads, other.heads);
+    return *this;
+  }
+  ~Database() {
+    if (!db) return;
+    db->DestroyColumnFamilyHandle(blocks);
+    db->DestroyColumnFamilyHandle(heads);
+    db->Close().PermitUncheckedError();
+  }
+
+  // `open` calls one of RocksDB's ways to open.
+  template <class Open>
+  static rocksdb::Status open(Database& out, Open&& open) {
+    rocksdb::DB* db = nullptr;
+    std::vector<rocksdb::ColumnFamilyHandle*> handles;
+    const rocksdb::Status s = open(&handles, &db);
+    if (!s.ok()) return s;
+    out.db.reset(db);
+    out.blocks = handles[0];
+    out.heads = handles[1];
+    return s;
+  }
+};
+
+class RocksLog : public EventLog {
+ public:
+  RocksLog(const RocksLogOptions& options, File lock, AckedFile acked)
+      : options_(options),
+        lock_(std::move(lock)),
+        acked_(std::move(acked)),
+        snapshots_(options.directory / "snapshots", true) {}
+
+  RocksLog(const RocksLogOptions& options, ScratchDirectory scratch)
+      : options_(options),
+        scratch_(std::move(scratch)),
+        snapshots_(options.directory / "snapshots", false) {}
+
+  // Opens for writing; `acked` is what the ACKED file says.
+  Result<void> open(const std::optional<Acked>& acked, RecoveryReport&);
+  // Opens beside a writer.
+  Result<void> open_secondary();
+
+  Result<void> append(std::span<const BlockWrite> blocks) override;
+  Result<void> read(SkuId sku, Seq from,
+                    const std::function<bool(const BlockView&)>& visit) const override;
+  Result<std::vector<SkuHead>> heads() const override;
+  Result<void> put_snapshot(SkuId sku, const Head& at, const Sale& sale) override;
+  Result<std::optional<Snapshot>> snapshot(SkuId sku, Seq at_most) const override;
+  void settle() override;
+
+ private:
+  bool read_only() const { return !scratch_.path().empty(); }
+  fs::path log_directory() const { return options_.directory / "log"; }
+
+  Result<void> recover(const std::optional<Acked>&, RecoveryReport&);
+  Result<std::uint64_t> sequence_in_tables() const;
+  Result<void> verify(const std::optional<Acked>&);
+  Result<void> verify_last_blocks(const std::vector<std::pair<SkuId, HeadRecord>>&) const;
+  Result<void> acknowledge(std::uint64_t sequence, std::span<const AckedHead> heads,
+                           std::size_t skus);
+  Result<void> catch_up() const;
+  Result<std::vector<std::pair<SkuId, HeadRecord>>> head_records() const;
+  Result<std::optional<HeadRecord>> head_record(SkuId sku) const;
+  Result<bool> ends_a_block(SkuId sku, Seq seq, const Digest&) const;
+  std::string describe(SkuId sku) const;
+  tl::unexpected<Error> die(Error);
+
+  const RocksLogOptions options_;
+  File lock_;
+  ScratchDirectory scratch_;
+  Database database_;
+
+  std::mutex state_mutex_;  // heads_ and death_
+  std::unordered_map<std::uint64_t, Head> heads_;
+  std::optional<Error> death_;
+  std::atomic<bool> dead_{false};
+
+  std::mutex acked_mutex_;  // acked_ and acked_sequence_
+  std::optional<AckedFile> acked_;
+  std::uint64_t acked_sequence_ = 0;
+
+  SnapshotFiles snapshots_;
+};
+
+// The last sequence number of what has reached table files, without a look at the write-ahead log.
+Result<std::uint64_t> RocksLog::sequence_in_tables() const {
+  // An empty directory in place of that of the write-ahead log; nothing is written to either.
+  auto no_wal = ScratchDirectory::create();
+  if (!no_wal) return tl::unexpected(no_wal.error());
+  rocksdb::DBOptions d = database_options(options_);
+  d.wal_dir = no_wal->path().string();
+  d.db_log_dir = no_wal->path().string();
+  Database db;
+  const rocksdb::Status s = Database::open(db, [&](auto* handles, auto* out) {
+    return rocksdb::DB::OpenForReadOnly(d, log_directory().string(), families(), handles, out);
+  });
+  if (!s.ok()) {
+    auto e = rocks_failure(fmt::format("cannot open {}", log_directory().string()), s);
+    e.value().message += fmt::format(". {}", kDamageAdvice);
+    return e;
+  }
+  return db.db->GetLatestSequenceNumber();
+}
+
+std::string names_of(const Acked& a) {
+  std::string names;
+  for (const AckedHead& h : a.heads) {
+    names += fmt::format("{}SKU {:016x} up to position {}", names.empty() ? "" : ", ", h.sku.value,
+                         h.seq.value);
+  }
+  if (a.skus > a.heads.size()) {
+    names += fmt::format(" and {} more SKUs", a.skus - a.heads.size());
+  }
+  return names;
+}
+
+std::string name_of(const WalCommit& c) {
+  return c.sku ? fmt::format("SKU {:016x}, position {}", c.sku->value, c.first.value)
+               : fmt::format("sequence number {}", c.first_sequence);
+}
+
+// Judges the write-ahead log before RocksDB sees it. Changes nothing but a torn tail.
+Result<void> RocksLog::recover(const std::optional<Acked>& acked, RecoveryReport& report) {
+  const auto scan = scan_wals(log_directory());
+  if (!scan) return tl::unexpected(scan.error());
+  const auto in_tables = sequence_in_tables();
+  if (!in_tables) return tl::unexpected(in_tables.error());
+  const std::uint64_t last =
+      std::max(*in_tables, scan->last ? scan->last->last_sequence : std::uint64_t{0});
+  const std::uint64_t promised = acked ? acked->sequence : 0;
+
+  const auto refuse = [&](std::string what) {
+    if (scan->last) what += fmt::format(" The last whole commit is of {}.", name_of(*scan->last));
+    if (acked && acked->sequence > last) {
+      what += fmt::format(" Acknowledged before, and now missing: {}.", names_of(*acked));
+    }
+    return fail(Fault::damaged, fmt::format("{} Nothing was changed. {}", what, kDamageAdvice));
+  };
+
+  if (scan->first && scan->first->first_sequence > *in_tables + 1) {
+    return refuse(
+        fmt::format("{}: commits are missing between the tables (sequence number {}) "
+                    "and the write-ahead log (from {}).",
+                    log_directory().string(), *in_tables, scan->first->first_sequence));
+  }
+  if (scan->damage) {
+    const WalDamage& d = *scan->damage;
+    const std::string where =
+        fmt::format("{} is damaged at offset {}: {}", d.file.string(), d.offset, d.what);
+    if (!d.at_the_end) {
+      return refuse(fmt::format("{}, and what was committed later follows{}.", where,
+                                d.later ? fmt::format(" ({})", name_of(*d.later)) : ""));
+    }
+    if (last < promised) return refuse(where + ".");
+    if (!acked) {
+      return refuse(where +
+                    ", and without a whole ACKED file it cannot be told whether that was "
+                    "acknowledged.");
+    }
+    fs::path keep_as = options_.directory / fmt::format("torn-{}.bin", last + 1);
+    for (int i = 1; fs::exists(keep_as) && i < 1000; ++i) {
+      keep_as = options_.directory / fmt::format("torn-{}-{}.bin", last + 1, i);
+    }
+    if (auto ok = cut_torn_tail(d, keep_as); !ok) return ok;
+    report.notes.push_back(fmt::format(
+        "{}; that write was never acknowledged: its {} bytes were moved to {}, and the log goes "
+        "on from {}",
+        where, d.size - d.offset, keep_as.string(),
+        scan->last ? name_of(*scan->last) : "its tables"));
+    return {};
+  }
+  if (last < promised) {
+    return refuse(fmt::format("{} ends at sequence number {}, but {} was acknowledged.",
+                              log_directory().string(), last, promised));
+  }
+  return {};
+}
+
+Result<void> RocksLog::open(const std::optional<Acked>& acked, RecoveryReport& report) {
+  const fs::path current = log_directory() / "CURRENT";
+  std::error_code ec;
+  const bool exists = fs::exists(current, ec);
+  if (exists) {
+    if (auto ok = recover(acked, report); !ok) return ok;
+    if (!acked) {
+      report.notes.push_back(
+          "ACKED was missing or damaged, so it is not known whether the log once held more; it is "
+          "written anew");
+    }
+  } else if (acked && acked->sequence != 0) {
+    return fail(Fault::damaged,
+                fmt::format("{} is missing, but {} were acknowledged. Nothing was changed. {}",
+                            current.string(), names_of(*acked), kDamageAdvice));
+  }
+
+  rocksdb::DBOptions d = database_options(options_);
+  d.create_if_missing = !exists;
+  d.create_missing_column_families = true;
+  const rocksdb::Status s = Database::open(database_, [&](auto* handles, auto* out) {
+    return rocksdb::DB::Open(d, log_directory().string(), families(), handles, out);
+  });
+  if (!s.ok()) {
+    auto e = rocks_failure(fmt::format("cannot open {}", log_directory().string()), s);
+    if (e.value().fault == Fault::damaged) e.value().message += fmt::format(". {}", kDamageAdvice);
+    return e;
+  }
+  if (!exists) {
+    if (auto ok = sync_directory(options_.directory); !ok) return ok;
+  }
+  if (auto ok = verify(acked); !ok) {
+    Error e = ok.error();
+    e.message += fmt::format(" {}", kDamageAdvice);
+    return tl::unexpected(std::move(e));
+  }
+  return {};
+}
+
+// Checks the recovered store against what was acknowledged, and each head against its last block.
+Result<void> RocksLog::verify(const std::optional<Acked>& acked) {
+  const std::uint64_t latest = database_.db->GetLatestSequenceNumber();
+  if (acked && latest < acked->sequence) {
+    return fail(Fault::damaged, fmt::format("the log was recovered up to sequence number {}, but "
+                                            "{} was acknowledged: {}.",
+                                            latest, acked->sequence, names_of(*acked)));
+  }
+  const auto records = head_records();
+  if (!records) return tl::unexpected(records.error());
+  if (auto ok = verify_last_blocks(*records); !ok) return ok;
+  std::vector<AckedHead> newest;
+  for (const auto& [sku, r] : *records) {
+    heads_.emplace(sku.value, r.head);
+    if (newest.size() < kMaxAckedHeads) newest.push_back({sku, r.head.seq, r.head.digest});
+  }
+  if (acked) {
+    for (const AckedHead& h : acked->heads) {
+      const auto found = ends_a_block(h.sku, h.seq, h.digest);
+      if (!found) return tl::unexpected(found.error());
+      if (!*found) {
+        return fail(Fault::damaged,
+                    fmt::format("{}: position {} was acknowledged with digest {}, but the log has "
+                                "no such block.",
+                                describe(h.sku), h.seq.value, to_hex(h.digest)));
+      }
+    }
+  }
+  // What was recovered counts from now on: readers see it.
+  if (latest == 0 || (acked && acked->sequence == latest)) {
+    acked_sequence_ = latest;
+    return {};
+  }
+  if (auto ok = acknowledge(latest, newest, records->size()); !ok) return ok;
+  return acked_->sync();
+}
+
+// Walks heads and blocks side by side, one seek for each SKU: each head must name the last block
+// of its SKU, and each SKU with blocks must have a head.
+Result<void> RocksLog::verify_last_blocks(
+    const std::vector<std::pair<SkuId, HeadRecord>>& records) const {
+  rocksdb::ReadOptions ro;
+  ro.fill_cache = false;
+  const std::unique_ptr<rocksdb::Iterator> it(database_.db->NewIterator(ro, database_.blocks));
+  auto record = records.begin();
+  for (it->SeekToFirst(); it->Valid();) {
+    const auto first = parse_key(it->key().ToStringView());
+    if (!first) return fail(Fault::damaged, "the log holds a key that is not one of a block.");
+    const SkuId sku = first->sku;
+    if (record == records.end() || record->first > sku) {
+      return fail(Fault::damaged, fmt::format("{} has blocks but no head.", describe(sku)));
+    }
+    if (record->first < sku) break;
+    it->SeekForPrev(slice(block_key(sku, Seq{~std::uint64_t{0}})));
+    if (!it->Valid()) break;
+    const auto last = parse_key(it->key().ToStringView());
+    const auto& [head, last_block] = record->second;
+    if (!last || last->first != last_block) {
+      return fail(Fault::damaged,
+                  fmt::format("{}: the head at position {} names a block at {}, but the last one "
+                              "is at {}.",
+                              describe(sku), head.seq.value, last_block.value,
+                              last ? last->first.value : 0));
+    }
+    const auto view = BlockView::parse(bytes_of(it->value()));
+    if (!view || view->header().sku != sku || view->header().first != last_block ||
+        head_after(*view) != head) {
+      return fail(
+          view || view.error().fault == Fault::damaged ? Fault::damaged : view.error().fault,
+          fmt::format("{}: the last block, at position {}, does not match the head at {}{}",
+                      describe(sku), last_block.value, head.seq.value,
+                      view ? "." : fmt::format(": {}.", view.error().message)));
+    }
+    ++record;
+    it->Next();
+  }
+  if (!it->status().ok()) return rocks_failure("cannot read the blocks", it->status());
+  if (record != records.end()) {
+    return fail(Fault::damaged,
+                fmt::format("{} should have {} events, but its blocks are missing.",
+                            describe(record->first), record->second.head.seq.value));
+  }
+  return {};
+}
+
+Result<void> RocksLog::open_secondary() {
+  rocksdb::DBOptions d = database_options(options_);
+  d.max_open_files = -1;  // so that files which the writer deletes stay readable
+  rocksdb::Status s;
+  // The writer may put other files in place of those that the opening is about to read.
+  for (int i = 0; i < 5; ++i) {
+    s = Database::open(database_, [&](auto* handles, auto* out) {
+      return rocksdb::DB::OpenAsSecondary(d, log_directory().string(), scratch_.path().string(),
+                                          families(), handles, out);
+    });
+    if (s.ok() || !(s.IsPathNotFound() || s.IsTryAgain())) break;
+  }
+  if (!s.ok()) {
+    return rocks_failure(fmt::format("cannot open {} for reading", log_directory().string()), s);
+  }
+  return {};
+}
+
+tl::unexpected<Error> RocksLog::die(Error e) {
+  const std::lock_guard lock(state_mutex_);
+  if (!death_) {
+    death_ = e;
+    death_->message =
+        fmt::format("the log takes no more commits since an earlier failure: {}", e.message);
+    dead_.store(true);
+  }
+  return tl::unexpected(std::move(e));
+}
+
+Result<void> RocksLog::append(std::span<const BlockWrite> blocks) {
+  if (read_only()) return fail(Fault::invalid, "the log is open for reading only");
+  {
+    const std::lock_guard lock(state_mutex_);
+    if (death_) return tl::unexpected(*death_);
+    const auto ok = check_commit(blocks, [this](SkuId sku) {
+      const auto it = heads_.find(sku.value);
+      return it == heads_.end() ? Head{} : it->second;
+    });
+    if (!ok) return ok;
+    // Before the commit: if it fails, the log is dead and heads_ is of no more use.
+    for (const BlockWrite& b : blocks) heads_[b.sku.value] = b.after;
+  }
+
+  std::size_t size = 64;
+  for (const BlockWrite& b : blocks) size += b.bytes.size() + 128;
+  rocksdb::WriteBatch batch(size);
+  for (const BlockWrite& b : blocks) {
+    const Key key = block_key(b.sku, b.first);
+    const rocksdb::Slice value(reinterpret_cast<const char*>(b.bytes.data()), b.bytes.size());
+    batch.Put(database_.blocks, slice(key), value).PermitUncheckedError();
+  }
+  for (const BlockWrite& b : blocks) {
+    const HeadKey key = head_key(b.sku);
+    const HeadBytes value = encode_head(b.sku, {b.after, b.first});
+    batch
+        .Put(database_.heads, {key.data(), key.size()},
+             {reinterpret_cast<const char*>(value.data()), value.size()})
+        .PermitUncheckedError();
+  }
+
+  rocksdb::WriteOptions wo;
+  wo.sync = true;
+  if (const rocksdb::Status s = database_.db->Write(wo, &batch); !s.ok()) {
+    return die(rocks_failure("cannot commit to the log", s).value());
+  }
+  // A commit that shared a group with a failed one, or came after it, is not to be relied on.
+  if (dead_.load()) {
+    const std::lock_guard lock(state_mutex_);
+    return tl::unexpected(*death_);
+  }
+
+  // RocksDB leaves the sequence number that it gave the batch in the batch's header. The latest
+  // of the database would not do: another thread's commit may have got further already.
+  const auto first = get_le<std::uint64_t>(bytes_of(batch.Data()).data());
+  const std::uint64_t last = first + batch.Count() - 1;
+  FAIRSALE_INVARIANT(first != 0 && last <= database_.db->GetLatestSequenceNumber(),
+                     "RocksDB tells a commit's sequence number");
+  std::array<AckedHead, kMaxAckedHeads> newest;
+  std::size_t count = 0;
+  std::size_t skus = 0;
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    // Only a SKU's last block of the commit is its head.
+    bool superseded = false;
+    for (std::size_t j = i + 1; j < blocks.size() && count < newest.size(); ++j) {
+      superseded |= blocks[j].sku == blocks[i].sku;
+    }
+    if (superseded) continue;
+    ++skus;
+    if (count < newest.size()) {
+      newest[count++] = {blocks[i].sku, blocks[i].after.seq, blocks[i].after.digest};
+    }
+  }
+  if (auto ok = acknowledge(last, std::span(newest).first(count), skus); !ok) {
+    return die(ok.error());
+  }
+  return {};
+}
+
+Result<void> RocksLog::acknowledge(std::uint64_t sequence, std::span<const AckedHead> heads,
+                                   std::size_t skus) {
+  const std::lock_guard lock(acked_mutex_);
+  // A later commit that is on record already stands for this one too.
+  if (sequence <= acked_sequence_) return {};
+  acked_sequence_ = sequence;
+  return acked_->record({.sequence = sequence,
+                         .skus = static_cast<std::uint32_t>(skus),
+                         .heads = {heads.begin(), heads.end()}});
+}
+
+void RocksLog::settle() {
+  if (read_only()) return;
+  const std::lock_guard lock(acked_mutex_);
+  if (auto ok = acked_->sync(); !ok) die(ok.error());
+}
+
+Result<void> RocksLog::catch_up() const {
+  if (!read_only()) return {};
+  if (const rocksdb::Status s = database_.db->TryCatchUpWithPrimary(); !s.ok()) {
+    return rocks_failure("cannot follow the writer", s);
+  }
+  return {};
+}
+
+Result<std::vector<std::pair<SkuId, HeadRecord>>> RocksLog::head_records() const {
+  const std::unique_ptr<rocksdb::Iterator> it(
+      database_.db->NewIterator(rocksdb::ReadOptions(), database_.heads));
+  std::vector<std::pair<SkuId, HeadRecord>> records;
+  for (it->SeekToFirst(); it->Valid(); it->Next()) {
+    if (it->key().size() != 8) {
+      return fail(Fault::damaged, "the heads hold a key that is not a SKU id.");
+    }
+    const SkuId sku{get_be64(it->key().data())};
+    const auto r = decode_head(sku, it->value().ToStringView());
+    if (!r) return fail(Fault::damaged, fmt::format("{}: its head is damaged.", describe(sku)));
+    records.emplace_back(sku, *r);
+  }
+  if (!it->status().ok()) return rocks_failure("cannot read the heads", it->status());
+  return records;
+}
+
+Result<std::optional<HeadRecord>> RocksLog::head_record(SkuId sku) const {
+  const HeadKey key = head_key(sku);
+  std::string value;
+  const rocksdb::Status s =
+      database_.db->Get(rocksdb::ReadOptions(), database_.heads, {key.data(), key.size()}, &value);
+  if (s.IsNotFound()) return std::nullopt;
+  if (!s.ok()) return rocks_failure(fmt::format("{}: cannot read its head", describe(sku)), s);
+  const auto r = decode_head(sku, value);
+  if (!r) return fail(Fault::damaged, fmt::format("{}: its head is damaged", describe(sku)));
+  return r;
+}
+
+Result<std::vector<SkuHead>> RocksLog::heads() const {
+  if (auto ok = catch_up(); !ok) return tl::unexpected(ok.error());
+  const auto records = head_records();
+  if (!records) return tl::unexpected(records.error());
+  std::vector<SkuHead> heads;
+  heads.reserve(records->size());
+  for (const auto& [sku, r] : *records) heads.push_back({sku, r.head});
+  return heads;
+}
+
+// "SKU sneaker-1 (0123456789abcdef)", or the id alone when the first block does not tell the name.
+std::string RocksLog::describe(SkuId sku) const {
+  std::string name;
+  std::string value;
+  const rocksdb::Status s = database_.db->Get(rocksdb::ReadOptions(), database_.blocks,
+                                              slice(block_key(sku, Seq{1})), &value);
+  if (s.ok()) {
+    if (const auto view = BlockView::parse(bytes_of(value))) {
+      const auto ignored = view->for_each([&name](Seq, const Event& e) {
+        const auto* scheduled = std::get_if<SaleScheduled>(&e);
+        if (scheduled != nullptr && name.empty()) name = scheduled->sku.view();
+      });
+      static_cast<void>(ignored);
+    }
+  }
+  if (name.empty()) return fmt::format("SKU {:016x}", sku.value);
+  return fmt::format("SKU {} ({:016x})", name, sku.value);
+}
+
+Result<void> RocksLog::read(SkuId sku, Seq from,
+                            const std::function<bool(const BlockView&)>& visit) const {
+  if (auto ok = catch_up(); !ok) return ok;
+  const auto damaged = [&](Seq at, std::string_view what, Fault fault = Fault::damaged) {
+    return fail(fault, fmt::format("{}, position {}: {}", describe(sku), at.value, what));
+  };
+  // The head is read first, so that every block up to it is there, whatever is appended meanwhile.
+  const auto record = head_record(sku);
+  if (!record) return tl::unexpected(record.error());
+  const Head end = *record ? (*record)->head : Head{};
+  if (from.value == 0) from = Seq{1};
+  if (from > end.seq) return {};
+
+  rocksdb::ReadOptions ro;
+  ro.verify_checksums = true;
+  ro.fill_cache = false;
+  ro.readahead_size = kMiB;
+  const Key lower = block_key(sku, Seq{0});
+  const Key upper = block_key(sku, Seq{~std::uint64_t{0}});
+  const rocksdb::Slice lower_slice = slice(lower);
+  const rocksdb::Slice upper_slice = slice(upper);
+  ro.iterate_lower_bound = &lower_slice;
+  ro.iterate_upper_bound = &upper_slice;
+  const std::unique_ptr<rocksdb::Iterator> it(database_.db->NewIterator(ro, database_.blocks));
+
+  // Parses the block under the iterator and checks that it is the one that its key says.
+  const auto current = [&](Seq wanted) -> Result<BlockView> {
+    if (!it->Valid()) {
+      if (it->status().ok()) return damaged(wanted, "the block that holds it is missing");
+      const auto e = rocks_failure("cannot be read", it->status());
+      return damaged(wanted, e.value().message, e.value().fault);
+    }
+    const auto key = parse_key(it->key().ToStringView());
+    if (!key) return damaged(wanted, "a key is not one of a block");
+    auto view = BlockView::parse(bytes_of(it->value()));
+    if (!view) return damaged(key->first, view.error().message, view.error().fault);
+    if (view->header().sku != sku || view->header().first != key->first) {
+      return damaged(key->first,
+                     fmt::format("the block under this key is of SKU {:016x}, position {}",
+                                 view->header().sku.value, view->header().first.value));
+    }
+    return view;
+  };
+
+  // The head that the first block must follow is what the block before it leaves.
+  Head before;
+  it->SeekForPrev(slice(block_key(sku, from)));
+  if (it->Valid()) {
+    const auto key = parse_key(it->key().ToStringView());
+    if (key && key->first > Seq{1}) {
+      it->Prev();
+      const auto view = current(Seq{key->first.value - 1});
+      if (!view) return tl::unexpected(view.error());
+      before = head_after(*view);
+      it->Next();
+    }
+  }
+  for (;;) {
+    const auto view = current(Seq{before.seq == Seq{0} ? 1 : before.seq.value + 1});
+    if (!view) return tl::unexpected(view.error());
+    if (auto ok = view->follows(before); !ok) {
+      return damaged(Seq{before.seq.value + 1}, ok.error().message);
+    }
+    before = head_after(*view);
+    if (before.seq > end.seq || (before.seq == end.seq && before != end)) {
+      return damaged(
+          view->header().first,
+          fmt::format("the block does not match the head, which is at {}", end.seq.value));
+    }
+    if (view->last() >= from && !visit(*view)) return {};
+    if (before.seq == end.seq) return {};
+    it->Next();
+  }
+}
+
+// True when a block of the SKU ends at `seq` with this digest.
+Result<bool> RocksLog::ends_a_block(SkuId sku, Seq seq, const Digest& digest) const {
+  const std::unique_ptr<rocksdb::Iterator> it(
+      database_.db->NewIterator(rocksdb::ReadOptions(), database_.blocks));
+  it->SeekForPrev(slice(block_key(sku, seq)));
+  if (!it->Valid()) {
+    if (it->status().ok()) return false;
+    return rocks_failure(fmt::format("{}: cannot be read", describe(sku)), it->status());
+  }
+  const auto view = BlockView::parse(bytes_of(it->value()));
+  return view && view->header().sku == sku && view->last() == seq && view->digest() == digest;
+}
+
+Result<void> RocksLog::put_snapshot(SkuId sku, const Head& at, const Sale& sale) {
+  if (read_only()) return fail(Fault::invalid, "the log is open for reading only");
+  return snapshots_.put(sku, at, sale);
+}
+
+Result<std::optional<Snapshot>> RocksLog::snapshot(SkuId sku, Seq at_most) const {
+  if (auto ok = catch_up(); !ok) return tl::unexpected(ok.error());
+  return snapshots_.newest(sku, at_most, [&](const Head& head) {
+    return ends_a_block(sku, head.seq, head.digest).value_or(false);
+  });
+}
+
+Result<std::unique_ptr<EventLog>> open_for_writing(const RocksLogOptions& options,
+                                                   RecoveryReport& report) {
+  auto lock = take_directory(options.directory);
+  if (!lock) return tl::unexpected(lock.error());
+  std::optional<Acked> newest;
+  auto acked = AckedFile::open(options.directory / "ACKED", newest);
+  if (!acked) return tl::unexpected(acked.error());
+  auto log = std::make_unique<RocksLog>(options, std::move(*lock), std::move(*acked));
+  if (auto ok = log->open(newest, report); !ok) return tl::unexpected(ok.error());
+  return log;
+}
+
+Result<std::unique_ptr<EventLog>> open_for_reading(const RocksLogOptions& options) {
+  if (auto ok = check_directory(options.directory); !ok) return tl::unexpected(ok.error());
+  auto scratch = ScratchDirectory::create();
+  if (!scratch) return tl::unexpected(scratch.error());
+  auto log = std::make_unique<RocksLog>(options, std::move(*scratch));
+  if (auto ok = log->open_secondary(); !ok) return tl::unexpected(ok.error());
+  return log;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<EventLog>> open_rocks_log(const RocksLogOptions& options,
+                                                 RecoveryReport& report) {
+  report.notes.clear();
+  return options.mode == OpenMode::read_write ? open_for_writing(options, report)
+                                              : open_for_reading(options);
+}
+
+}  // namespace fairsale

@@ -1,0 +1,248 @@
+#include "core/log/snapshot_files.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <stdio.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "core/log/files.hpp"
+#include "core/log/little_endian.hpp"
+
+namespace fairsale {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr std::uint32_t kMagic = 0x4e535346;  // "FSSN" as bytes
+constexpr std::uint16_t kVersion = 1;
+constexpr std::size_t kHeaderSize = 108;
+constexpr std::size_t kKept = 2;
+constexpr std::size_t kBuffer = 256 * 1024;
+constexpr std::string_view kUnfinished = ".unfinished";
+
+struct Header {
+  SkuId sku;
+  Head head;
+  Digest state;
+  std::uint64_t size = 0;
+};
+
+std::array<std::byte, kHeaderSize> encode(const Header& h) {
+  std::array<std::byte, kHeaderSize> bytes{};
+  std::byte* p = bytes.data();
+  p = put_le(p, kMagic);
+  p = put_le(p, kVersion);
+  p = put_le(p, std::uint16_t{0});
+  p = put_le(p, h.sku.value);
+  p = put_le(p, h.head.seq.value);
+  p = put_le(p, h.head.time.value);
+  std::memcpy(p, h.head.digest.bytes.data(), 32);
+  p += 32;
+  std::memcpy(p, h.state.bytes.data(), 32);
+  p += 32;
+  p = put_le(p, h.size);
+  put_le(p, crc32c({bytes.data(), p}));
+  return bytes;
+}
+
+std::optional<Header> decode(std::span<const std::byte, kHeaderSize> bytes) {
+  const std::byte* p = bytes.data();
+  if (get_le<std::uint32_t>(p) != kMagic || get_le<std::uint16_t>(p + 4) != kVersion ||
+      get_le<std::uint16_t>(p + 6) != 0 ||
+      crc32c(bytes.first(kHeaderSize - 4)) != get_le<std::uint32_t>(p + kHeaderSize - 4)) {
+    return std::nullopt;
+  }
+  Header h;
+  h.sku = SkuId{get_le<std::uint64_t>(p + 8)};
+  h.head.seq = Seq{get_le<std::uint64_t>(p + 16)};
+  h.head.time = Timestamp{get_le<std::int64_t>(p + 24)};
+  std::memcpy(h.head.digest.bytes.data(), p + 32, 32);
+  std::memcpy(h.state.bytes.data(), p + 64, 32);
+  h.size = get_le<std::uint64_t>(p + 96);
+  return h;
+}
+
+// Writes behind the place of the header, which is known last.
+class FileSink : public ByteSink {
+ public:
+  FileSink(const File& file, const fs::path& name) : file_(file), name_(name) {
+    buffer_.reserve(kBuffer);
+  }
+
+  void write(std::span<const std::byte> bytes) override {
+    sha_.update(bytes);
+    size_ += bytes.size();
+    if (buffer_.size() + bytes.size() > kBuffer) flush();
+    buffer_.insert(buffer_.end(), bytes.begin(), bytes.end());
+  }
+
+  Result<void> finish(Digest& digest, std::uint64_t& size) {
+    flush();
+    digest = sha_.finish();
+    size = size_;
+    return result_;
+  }
+
+ private:
+  void flush() {
+    if (result_) result_ = write_at(file_, name_, kHeaderSize + written_, buffer_);
+    written_ += buffer_.size();
+    buffer_.clear();
+  }
+
+  const File& file_;
+  const fs::path& name_;
+  std::vector<std::byte> buffer_;
+  std::uint64_t written_ = 0;
+  std::uint64_t size_ = 0;
+  Sha256 sha_;
+  Result<void> result_;
+};
+
+// Reads what follows the header, digesting all of it.
+class FileSource : public ByteSource {
+ public:
+  FileSource(const File& file, const fs::path& name, std::uint64_t size)
+      : file_(file), name_(name), left_(size) {
+    buffer_.resize(kBuffer);
+  }
+
+  bool read(std::span<std::byte> out) override {
+    while (!out.empty()) {
+      if (at_ == end_ && !fill()) return false;
+      const std::size_t n = std::min(out.size(), end_ - at_);
+      std::memcpy(out.data(), buffer_.data() + at_, n);
+      at_ += n;
+      out = out.subspan(n);
+    }
+    return true;
+  }
+
+  bool exhausted() const { return left_ == 0 && at_ == end_; }
+  Digest digest() { return sha_.finish(); }
+
+ private:
+  bool fill() {
+    const auto want = static_cast<std::size_t>(std::min<std::uint64_t>(left_, kBuffer));
+    if (want == 0) return false;
+    const auto n = read_at(file_, name_, offset_, std::span(buffer_).first(want));
+    if (!n || *n != want) return false;
+    sha_.update(std::span(buffer_).first(want));
+    offset_ += want;
+    left_ -= want;
+    at_ = 0;
+    end_ = want;
+    return true;
+  }
+
+  const File& file_;
+  const fs::path& name_;
+  std::vector<std::byte> buffer_;
+  std::uint64_t offset_ = kHeaderSize;
+  std::uint64_t left_;
+  std::size_t at_ = 0;
+  std::size_t end_ = 0;
+  Sha256 sha_;
+};
+
+fs::path directory_of(const fs::path& root, SkuId sku) {
+  return root / fmt::format("{:016x}", sku.value);
+}
+
+// Positions of the finished snapshots in a SKU's directory, newest first.
+std::vector<std::uint64_t> positions_in(const fs::path& directory) {
+  std::vector<std::uint64_t> positions;
+  std::error_code ec;
+  for (auto it = fs::directory_iterator(directory, ec); !ec && it != fs::directory_iterator();
+       it.increment(ec)) {
+    const std::string name = it->path().filename().string();
+    std::uint64_t seq = 0;
+    const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), seq);
+    if (error == std::errc() && end == name.data() + name.size()) positions.push_back(seq);
+  }
+  std::sort(positions.rbegin(), positions.rend());
+  return positions;
+}
+
+std::optional<Snapshot> load(const fs::path& path, SkuId sku, Seq seq) {
+  auto file = open_file(path, O_RDONLY);
+  if (!file) return std::nullopt;
+  std::array<std::byte, kHeaderSize> bytes;
+  const auto n = read_at(*file, path, 0, bytes);
+  if (!n || *n != kHeaderSize) return std::nullopt;
+  const auto h = decode(bytes);
+  if (!h || h->sku != sku || h->head.seq != seq) return std::nullopt;
+  // restore() checks what it reads, so it may run before the digest is known; its result counts
+  // only when the digest is right and the file ends where it should.
+  FileSource source(*file, path, h->size);
+  auto sale = Sale::restore(source);
+  if (!sale || !source.exhausted() || source.digest() != h->state || sale->seq() != seq) {
+    return std::nullopt;
+  }
+  return Snapshot{h->head, h->state, std::move(*sale)};
+}
+
+}  // namespace
+
+SnapshotFiles::SnapshotFiles(fs::path directory, bool writable) : directory_(std::move(directory)) {
+  if (!writable) return;
+  std::error_code ec;
+  for (auto it = fs::recursive_directory_iterator(directory_, ec);
+       !ec && it != fs::recursive_directory_iterator(); it.increment(ec)) {
+    std::error_code ignored;
+    if (it->path().extension() == kUnfinished) fs::remove(it->path(), ignored);
+  }
+}
+
+Result<void> SnapshotFiles::put(SkuId sku, const Head& at, const Sale& sale) {
+  const fs::path directory = directory_of(directory_, sku);
+  std::error_code ec;
+  fs::create_directories(directory, ec);
+  if (ec) return system_failure("create", directory, ec.value());
+  const fs::path fresh = directory / fmt::format("{}{}", fresh_++, kUnfinished);
+  const auto written = [&]() -> Result<void> {
+    auto file = open_file(fresh, O_WRONLY | O_CREAT | O_TRUNC);
+    if (!file) return tl::unexpected(file.error());
+    Header h{.sku = sku, .head = at};
+    FileSink sink(*file, fresh);
+    sale.serialize(sink);
+    if (auto ok = sink.finish(h.state, h.size); !ok) return ok;
+    if (auto ok = write_at(*file, fresh, 0, encode(h)); !ok) return ok;
+    if (::rename(fresh.c_str(), (directory / fmt::format("{}", at.seq.value)).c_str()) != 0) {
+      return system_failure("create", directory, errno);
+    }
+    return {};
+  }();
+  if (!written) {
+    fs::remove(fresh, ec);
+    return written;
+  }
+  // Positions after this one are of a log that was since replaced by an older one.
+  std::size_t kept = 0;
+  for (const std::uint64_t seq : positions_in(directory)) {
+    if (seq <= at.seq.value && kept++ < kKept) continue;
+    fs::remove(directory / fmt::format("{}", seq), ec);
+  }
+  return {};
+}
+
+std::optional<Snapshot> SnapshotFiles::newest(
+    SkuId sku, Seq at_most, const std::function<bool(const Head&)>& in_log) const {
+  const fs::path directory = directory_of(directory_, sku);
+  for (const std::uint64_t seq : positions_in(directory)) {
+    if (seq > at_most.value) continue;
+    auto s = load(directory / fmt::format("{}", seq), sku, Seq{seq});
+    if (s && in_log(s->head)) return s;
+  }
+  return std::nullopt;
+}
+
+}  // namespace fairsale

@@ -1,0 +1,49 @@
+// Reads RocksDB's write-ahead log files before RocksDB does, to tell a write that a crash cut off
+// from damage to what was durable. RocksDB itself cannot: it cuts or drops, depending on its
+// recovery mode, whatever follows the first bad record.
+//
+// The format is RocksDB's own (its wiki, "Write Ahead Log File Format"), without record recycling
+// and compression, which the log never enables: blocks of 32 KiB hold records {crc32c of type and
+// payload, masked, u32; length u16; type u8; payload}; a commit is one record or a chain of them
+// (first, middle, last) and starts with {sequence u64, count u32}.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "core/log/event_log.hpp"
+
+namespace fairsale {
+
+// A commit as far as its first bytes tell.
+struct WalCommit {
+  std::uint64_t first_sequence = 0;
+  std::uint64_t last_sequence = 0;
+  std::optional<SkuId> sku;  // of its first block
+  Seq first;                 // position of that block
+};
+
+struct WalDamage {
+  std::filesystem::path file;
+  std::uint64_t offset = 0;  // where the damaged commit starts: all before it is whole
+  std::uint64_t size = 0;    // of the file
+  std::string what;
+  bool at_the_end = false;         // nothing that was written later is to be seen
+  std::optional<WalCommit> later;  // otherwise: the first commit after the damage, if legible
+};
+
+struct WalScan {
+  std::optional<WalCommit> first;   // whole commit in the files
+  std::optional<WalCommit> last;    // whole commit before the damage, or of all
+  std::optional<WalDamage> damage;  // the first
+};
+
+// Scans the files NNNNNN.log of a RocksDB directory in their order. Reads only.
+Result<WalScan> scan_wals(const std::filesystem::path& directory);
+
+// Moves what follows `damage.offset` to `keep_as` and cuts it off, durably.
+Result<void> cut_torn_tail(const WalDamage& damage, const std::filesystem::path& keep_as);
+
+}  // namespace fairsale

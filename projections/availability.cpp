@@ -1,0 +1,108 @@
+#include "projections/availability.hpp"
+
+#include <fmt/format.h>
+
+#include "projections/render.hpp"
+
+namespace fairsale {
+
+std::shared_ptr<const Availability> AvailabilityBoard::find(std::string_view sku) const {
+  const std::shared_lock lock(mutex_);
+  const auto found = slots_.find(sku);
+  if (found == slots_.end()) return nullptr;
+  const std::scoped_lock slot(found->second->mutex);
+  return found->second->current;
+}
+
+std::vector<std::shared_ptr<const Availability>> AvailabilityBoard::list(
+    std::string_view after, std::size_t limit) const {
+  std::vector<std::shared_ptr<const Availability>> out;
+  const std::shared_lock lock(mutex_);
+  for (auto it = by_name_.upper_bound(after); it != by_name_.end() && out.size() < limit; ++it) {
+    const std::scoped_lock slot(it->second->mutex);
+    out.push_back(it->second->current);
+  }
+  return out;
+}
+
+void AvailabilityBoard::publish(std::string_view sku, std::shared_ptr<const Availability> next) {
+  {
+    const std::shared_lock lock(mutex_);
+    const auto found = slots_.find(sku);
+    if (found != slots_.end()) {
+      const std::scoped_lock slot(found->second->mutex);
+      found->second->current.swap(next);
+      return;
+    }
+  }
+  auto slot = std::make_unique<Slot>();
+  slot->current = std::move(next);
+  const std::unique_lock lock(mutex_);
+  by_name_.emplace(sku, slot.get());
+  slots_.emplace(sku, std::move(slot));
+}
+
+std::string render_sale(const Sale& sale) {
+  const Terms& t = sale.terms();
+  const Counters& c = sale.counters();
+  std::string out;
+  out.reserve(512);
+  auto to = std::back_inserter(out);
+  fmt::format_to(to,
+                 R"({{"sku":"{}","state":"{}","stock":{},"available":{},"held":{},"sold":{},)"
+                 R"("waiting":{},"price":{{"amount":{},"currency":"{}"}},"starts_at":"{}",)",
+                 sale.sku(), name_of(sale.phase()), c.stocked.value, c.available.value,
+                 c.held.value, c.sold.value, c.waiting, t.price.amount.value,
+                 text_of(t.price.currency), rfc3339(t.starts_at));
+  if (t.ends_at == kNever) {
+    out += R"("ends_at":null,)";
+  } else {
+    fmt::format_to(to, R"("ends_at":"{}",)", rfc3339(t.ends_at));
+  }
+  fmt::format_to(to,
+                 R"("hold_seconds":{},"grace_seconds":{},"limit_per_customer":{},)"
+                 R"("units_per_purchase":{},"line_limit":{},"line_policy":"{}","position":{}}})",
+                 seconds_of(t.hold), seconds_of(t.grace), t.limit_per_customer.value,
+                 t.units_per_purchase.value, t.line_limit,
+                 t.line_policy == LinePolicy::strict ? "strict" : "skip_if_unfit",
+                 sale.seq().value);
+  return out;
+}
+
+Seq AvailabilityProjection::cursor(SkuId sku) const {
+  const auto found = latest_.find(sku.value);
+  return found == latest_.end() ? Seq{0} : found->second->position;
+}
+
+Digest AvailabilityProjection::digest(SkuId sku) const {
+  DigestWriter w;
+  w.text(name());
+  w.number(version());
+  const auto found = latest_.find(sku.value);
+  if (found != latest_.end()) w.text(found->second->json);
+  return w.finish();
+}
+
+void AvailabilityProjection::seed(SkuId sku, const Sale& sale) { on_commit(sku, sale); }
+
+void AvailabilityProjection::on_commit(SkuId sku, const Sale& sale) {
+  if (!sale.exists()) return;
+  auto next = std::make_shared<Availability>();
+  next->sku = sku;
+  next->name = *SkuName::from(sale.sku());
+  next->position = sale.seq();
+  next->terms = sale.terms();
+  next->terms.stock = sale.counters().stocked;
+  next->json = render_sale(sale);
+  next->response = fmt::format(
+      "HTTP/1.1 200 OK\r\n"
+      "Content-Type: application/json\r\n"
+      "Cache-Control: public, max-age=1\r\n"
+      "ETag: \"{}\"\r\n"
+      "Content-Length: {}\r\n\r\n{}",
+      sale.seq().value, next->json.size(), next->json);
+  latest_[sku.value] = next;
+  board_.publish(sale.sku(), std::move(next));
+}
+
+}  // namespace fairsale

@@ -1,0 +1,77 @@
+// What everybody asks: is there any left? One small JSON document per SKU, rendered once per
+// commit and handed out as finished bytes.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <shared_mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "projections/projection.hpp"
+
+namespace fairsale {
+
+// One rendering. Immutable once published.
+struct Availability {
+  SkuId sku;
+  SkuName name;
+  Seq position;
+  Terms terms;           // with the stock as it is now
+  std::string json;      // the sale document
+  std::string response;  // a complete HTTP/1.1 answer with ETag and Cache-Control around it
+};
+
+// The current rendering of every SKU. Thread-safe: one thread publishes a SKU, any thread reads.
+// Readers see a rendering whole or the one before it, never less than they saw earlier.
+class AvailabilityBoard {
+ public:
+  // The newest rendering of a SKU, or nothing when no sale of that name exists.
+  std::shared_ptr<const Availability> find(std::string_view sku) const;
+
+  // Up to `limit` documents of SKUs whose names follow `after`, by name.
+  std::vector<std::shared_ptr<const Availability>> list(std::string_view after,
+                                                        std::size_t limit) const;
+
+  void publish(std::string_view sku, std::shared_ptr<const Availability> next);
+
+ private:
+  struct Slot {
+    mutable std::mutex mutex;
+    std::shared_ptr<const Availability> current;
+  };
+  struct Hash {
+    using is_transparent = void;
+    std::size_t operator()(std::string_view s) const { return std::hash<std::string_view>{}(s); }
+  };
+
+  mutable std::shared_mutex mutex_;  // of the maps; slots are never removed
+  std::unordered_map<std::string, std::unique_ptr<Slot>, Hash, std::equal_to<>> slots_;
+  std::map<std::string, Slot*, std::less<>> by_name_;
+};
+
+// The sale document, as GET /v1/sales/{sku} serves it.
+std::string render_sale(const Sale& sale);
+
+class AvailabilityProjection final : public Projection {
+ public:
+  explicit AvailabilityProjection(AvailabilityBoard& board) : board_(board) {}
+
+  std::string_view name() const override { return "availability"; }
+  std::uint32_t version() const override { return 1; }
+  Seq cursor(SkuId sku) const override;
+  Digest digest(SkuId sku) const override;
+
+  void seed(SkuId sku, const Sale& sale) override;
+  void on_decision(SkuId, const Sale&, const Decision&) override {}
+  void on_commit(SkuId sku, const Sale& sale) override;
+
+ private:
+  AvailabilityBoard& board_;
+  std::unordered_map<std::uint64_t, std::shared_ptr<const Availability>> latest_;
+};
+
+}  // namespace fairsale

@@ -1,0 +1,184 @@
+#include <rapidcheck.h>
+
+#include "projections/availability.hpp"
+#include "projections/purchases.hpp"
+#include "projections/render.hpp"
+#include "tests/engine/shop.hpp"
+
+namespace fairsale::test {
+namespace {
+
+// The four projections over one board.
+struct Projected {
+  AvailabilityBoard board;
+  AvailabilityProjection availability{board};
+  PurchasesProjection purchases;
+  CustomersProjection customers;
+  LineProjection line;
+  std::vector<Projection*> all{&availability, &purchases, &customers, &line};
+  Observers observers{{&availability, &purchases, &customers, &line}};
+};
+
+struct ProjectedShop {
+  explicit ProjectedShop(EventLog& log) : sequencer(log, clock, projected.observers, {}) {}
+
+  Decision now(std::string_view sku, const Event& event) {
+    sequencer.submit(sku_id(sku), event, Ticket{{++tickets, 0, 0}});
+    EXPECT_TRUE(sequencer.turn(recorder));
+    return recorder.answers.at(tickets).decision;
+  }
+
+  ManualClock clock{kOpening};
+  Projected projected;
+  Recorder recorder;
+  Sequencer sequencer;
+  std::uint64_t tickets = 0;
+};
+
+TEST(Projections, FollowOneSaleThroughALine) {
+  MemoryLog log;
+  ProjectedShop shop(log);
+  const SkuId a = sku_id("a");
+  shop.now("a", scheduled("a", 1));
+  const Seq anna = shop.now("a", attempt("anna", "1")).purchase;
+  const Seq ben = shop.now("a", attempt("ben", "1")).purchase;
+  const Seq cleo = shop.now("a", attempt("cleo", "1")).purchase;
+  const Seq dora = shop.now("a", attempt("dora", "1")).purchase;
+
+  auto& p = shop.projected;
+  EXPECT_EQ(p.purchases.find(a, anna)->status, PurchaseStatus::reserved);
+  EXPECT_EQ(p.line.place(a, ben), 1u);
+  EXPECT_EQ(p.line.place(a, cleo), 2u);
+  EXPECT_EQ(p.line.place(a, dora), 3u);
+  EXPECT_EQ(p.line.place(a, anna), std::nullopt);
+
+  shop.now("a", PurchaseCancelled{.purchase = cleo});
+  EXPECT_EQ(p.line.place(a, dora), 2u) << "who stood behind moves up";
+  EXPECT_EQ(p.line.head(a, 10), (std::vector<Seq>{ben, dora}));
+
+  shop.clock.advance(Duration{60'000});
+  ASSERT_TRUE(shop.sequencer.turn(shop.recorder));
+  EXPECT_EQ(p.purchases.find(a, anna)->status, PurchaseStatus::expired);
+  EXPECT_EQ(p.purchases.find(a, ben)->status, PurchaseStatus::offered);
+  EXPECT_EQ(p.line.place(a, dora), 1u);
+
+  const auto board = p.board.find("a");
+  ASSERT_NE(board, nullptr);
+  EXPECT_EQ(board->position, shop.sequencer.find(a)->seq());
+  EXPECT_NE(board->json.find("\"held\":1"), std::string::npos) << board->json;
+  EXPECT_NE(board->json.find("\"waiting\":1"), std::string::npos) << board->json;
+}
+
+TEST(Projections, ARefusedAttemptIsNotAPurchase) {
+  MemoryLog log;
+  ProjectedShop shop(log);
+  shop.now("a", scheduled("a", 1));
+  const Seq greedy = shop.now("a", attempt("greedy", "1", 9)).purchase;
+  EXPECT_FALSE(shop.projected.purchases.find(sku_id("a"), greedy));
+}
+
+TEST(Projections, ACustomersPurchasesComeNewestFirst) {
+  MemoryLog log;
+  ProjectedShop shop(log);
+  shop.now("a", scheduled("a", 5));
+  const Seq one = shop.now("a", attempt("anna", "1")).purchase;
+  shop.now("a", attempt("ben", "1"));
+  const Seq two = shop.now("a", attempt("anna", "2")).purchase;
+  const auto anna = shop.sequencer.find(sku_id("a"))->find_customer("anna");
+  ASSERT_TRUE(anna);
+  EXPECT_EQ(shop.projected.customers.find(sku_id("a"), *anna, 10), (std::vector<Seq>{two, one}));
+  EXPECT_EQ(shop.projected.customers.find(sku_id("a"), *anna, 1), (std::vector<Seq>{two}));
+}
+
+TEST(Projections, AvailabilityIsListedByName) {
+  MemoryLog log;
+  ProjectedShop shop(log);
+  for (const auto* sku : {"pear", "apple", "fig"}) shop.now(sku, scheduled(sku, 1));
+  const auto all = shop.projected.board.list("", 10);
+  ASSERT_EQ(all.size(), 3u);
+  EXPECT_EQ(all[0]->name.view(), "apple");
+  EXPECT_EQ(all[2]->name.view(), "pear");
+  const auto rest = shop.projected.board.list("apple", 1);
+  ASSERT_EQ(rest.size(), 1u);
+  EXPECT_EQ(rest[0]->name.view(), "fig");
+  EXPECT_EQ(shop.projected.board.find("plum"), nullptr);
+}
+
+// The law of projection.hpp: seeded from a state, or followed from the start, is the same.
+TEST(Projections, SeededFromAnyStateEqualsFollowedFromTheStart) {
+  EXPECT_TRUE(rc::check([] {
+    MemoryLog log;
+    ProjectedShop shop(log);
+    auto event = scheduled("a", *rc::gen::inRange<std::uint32_t>(1, 6));
+    event.terms.line_policy = *rc::gen::element(LinePolicy::strict, LinePolicy::skip_if_unfit);
+    shop.now("a", event);
+
+    std::vector<Seq> purchases;
+    const int steps = *rc::gen::inRange(1, 60);
+    const int seeded_at = *rc::gen::inRange(0, steps);
+    Projected late;
+    SkuId a = sku_id("a");
+    // What `late` is to see: everything after its seed.
+    struct Follow final : SaleObserver {
+      SaleObserver* to = nullptr;
+      SaleObserver* also = nullptr;
+      void seed(SkuId s, const Sale& sale) override { to->seed(s, sale); }
+      void on_decision(SkuId s, const Sale& sale, const Decision& d) override {
+        to->on_decision(s, sale, d);
+        if (also != nullptr) also->on_decision(s, sale, d);
+      }
+      void on_commit(SkuId s, const Sale& sale) override {
+        to->on_commit(s, sale);
+        if (also != nullptr) also->on_commit(s, sale);
+      }
+    } follow;
+    follow.to = &shop.projected.observers;
+    Sequencer sequencer(log, shop.clock, follow, {});
+    auto folded = fold(log, log.heads()->front(), FoldFrom::start, nullptr);
+    RC_ASSERT(folded.has_value());
+    sequencer.adopt(a, std::move(*folded));
+
+    for (int i = 0; i < steps; ++i) {
+      if (i == seeded_at) {
+        late.observers.seed(a, *sequencer.find(a));
+        follow.also = &late.observers;
+      }
+      const auto customer = fmt::format("c{}", *rc::gen::inRange(0, 5));
+      Event next;
+      const Seq target = purchases.empty() ? Seq{99} : *rc::gen::elementOf(purchases);
+      switch (*rc::gen::inRange(0, 7)) {
+        case 0: next = PurchaseCancelled{.purchase = target}; break;
+        case 1: next = OfferDeclined{.purchase = target}; break;
+        case 2:
+          next = PaymentReceived{.purchase = target,
+                                 .reference = *PaymentReference::from(fmt::format("r{}", i)),
+                                 .amount = {MinorUnits{1000}, Currency{{'E', 'U', 'R'}}}};
+          break;
+        case 3: next = OrderRefunded{.purchase = target, .restock = true}; break;
+        default:
+          next = attempt(customer, fmt::format("k{}", *rc::gen::inRange(0, 30)),
+                         *rc::gen::inRange<std::uint32_t>(0, 4));
+      }
+      shop.clock.advance(Duration{*rc::gen::inRange(0, 40'000)});
+      sequencer.submit(a, next, Ticket{{1, 0, 0}});
+      RC_ASSERT(sequencer.turn(shop.recorder).has_value());
+      purchases.push_back(shop.recorder.answers.at(1).decision.purchase);
+    }
+    for (std::size_t i = 0; i < late.all.size(); ++i) {
+      RC_ASSERT(late.all[i]->cursor(a) == sequencer.find(a)->seq());
+      RC_ASSERT(late.all[i]->digest(a) == shop.projected.all[i]->digest(a));
+    }
+  }));
+}
+
+TEST(Render, TimesAndDurations) {
+  EXPECT_EQ(rfc3339(Timestamp{0}), "1970-01-01T00:00:00.000Z");
+  EXPECT_EQ(rfc3339(Timestamp{1'795'500'000'123}), "2026-11-24T06:00:00.123Z");
+  EXPECT_EQ(rfc3339(Timestamp{kMaxTimestampMs}), "9999-12-31T23:59:59.999Z");
+  EXPECT_EQ(seconds_of(Duration{120'000}), "120");
+  EXPECT_EQ(seconds_of(Duration{1'500}), "1.5");
+  EXPECT_EQ(seconds_of(Duration{1}), "0.001");
+}
+
+}  // namespace
+}  // namespace fairsale::test

@@ -1,0 +1,29 @@
+#include <CLI/CLI.hpp>
+#include <exception>
+
+#include "tools/cli.hpp"
+#include "tools/version.hpp"
+
+int main(int argc, char** argv) {
+  using namespace fairsale;
+  CLI::App app{"fairsale: tools around a flash sale that is fair and never sells too much."};
+  app.name("fairsale");
+  app.set_version_flag("--version", std::string("fairsale ") + kVersion);
+  app.require_subcommand(1);
+  app.footer(
+      "Exit codes: 0 ok; 1 a check failed; 2 wrong usage; 3 a file, the network or the server "
+      "failed.");
+  int exit_code = cli::kOk;
+  cli::add_rush(app, exit_code);
+  cli::add_check(app, exit_code);
+  cli::add_replay(app, exit_code);
+  cli::add_token(app, exit_code);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? cli::kOk : cli::kUsage;
+  } catch (const std::exception& e) {
+    return cli::complain({Fault::io, e.what()});
+  }
+  return exit_code;
+}

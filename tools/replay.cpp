@@ -1,0 +1,173 @@
+// fairsale replay: folds stored logs from their first event and says where they lead.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <filesystem>
+#include <memory>
+
+#include "core/domain/sale.hpp"
+#include "core/log/digest.hpp"
+#include "core/log/rocks_log.hpp"
+#include "tools/cli.hpp"
+
+namespace fairsale::cli {
+
+namespace {
+
+struct ReplayOptions {
+  std::string directory;
+  std::string sku;
+  std::uint64_t until = 0;
+  bool json = false;
+};
+
+class NoSink final : public DecisionSink {
+ public:
+  void on(const Decision&) override {}
+};
+
+struct Replayed {
+  Sale sale;
+  Digest head;        // of the last block that was folded whole
+  bool whole = true;  // the head is that of the sale's position
+  double seconds = 0;
+};
+
+// Folds a SKU's log up to `until` (0: all of it). Fails at the first damage, naming the position.
+Result<Replayed> replay(const EventLog& log, const SkuHead& expected, std::uint64_t until) {
+  Replayed r;
+  NoSink sink;
+  std::string damage;
+  const auto start = std::chrono::steady_clock::now();
+  const auto done = log.read(expected.sku, Seq{1}, [&](const BlockView& block) {
+    r.whole = true;
+    const auto folded = block.for_each([&](Seq seq, const Event& event) {
+      if (until != 0 && seq.value > until) {
+        r.whole = false;
+        return;
+      }
+      r.sale.apply(seq, block.header().time, event, sink);
+    });
+    if (!folded) {
+      damage = folded.error().message;
+      return false;
+    }
+    if (r.whole) r.head = block.digest();
+    return until == 0 || r.sale.seq().value < until;
+  });
+  r.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const auto named = [&](const std::string& what) {
+    return fail(Fault::damaged, fmt::format("SKU {} ({:016x}): {} (folded up to seq {})",
+                                            r.sale.exists() ? r.sale.sku() : "of unknown name",
+                                            expected.sku.value, what, r.sale.seq().value));
+  };
+  if (!done) return named(done.error().message);
+  if (!damage.empty()) return named(damage);
+  const bool all = until == 0 || until >= expected.head.seq.value;
+  if (all && r.sale.seq() != expected.head.seq) {
+    return named(fmt::format("seq {} is missing: the log ends before its recorded head at seq {}",
+                             r.sale.seq().value + 1, expected.head.seq.value));
+  }
+  if (all && r.head != expected.head.digest) {
+    return named(fmt::format("the chain ends in {} at seq {} but the recorded head is {}",
+                             to_hex(r.head), r.sale.seq().value, to_hex(expected.head.digest)));
+  }
+  if (const auto wrong = r.sale.check()) {
+    return named(
+        fmt::format("the state at seq {} breaks an invariant: {}", r.sale.seq().value, *wrong));
+  }
+  return r;
+}
+
+void print_text(const SkuHead& id, const Replayed& r) {
+  const Counters& c = r.sale.counters();
+  fmt::print(
+      "sku {}  id {:016x}\n"
+      "  position  {}\n"
+      "  head      {}{}\n"
+      "  state     {}\n"
+      "  sale      {}, stock {} = available {} + held {} + sold {}; waiting {}; {} purchases by {} "
+      "customers\n"
+      "  folded    {} events in {:.3f} s, {}/s\n",
+      r.sale.sku(), id.sku.value, r.sale.seq().value, to_hex(r.head),
+      r.whole ? "" : "  (of the last whole block)", to_hex(state_digest(r.sale)),
+      name_of(r.sale.phase()), c.stocked.value, c.available.value, c.held.value, c.sold.value,
+      c.waiting, grouped(r.sale.purchases()), grouped(r.sale.customers()),
+      grouped(r.sale.seq().value), r.seconds,
+      grouped(static_cast<std::uint64_t>(static_cast<double>(r.sale.seq().value) /
+                                         std::max(r.seconds, 1e-9))));
+}
+
+std::string json_of(const Replayed& r) {
+  const Counters& c = r.sale.counters();
+  return fmt::format(
+      R"({{"sku":{},"position":{},"head":"{}","head_is_of_position":{},"state_digest":"{}",)"
+      R"("state":"{}","stock":{},"available":{},"held":{},"sold":{},"waiting":{},)"
+      R"("purchases":{},"customers":{},"seconds":{:.6f}}})",
+      json_string(r.sale.sku()), r.sale.seq().value, to_hex(r.head), r.whole,
+      to_hex(state_digest(r.sale)), name_of(r.sale.phase()), c.stocked.value, c.available.value,
+      c.held.value, c.sold.value, c.waiting, r.sale.purchases(), r.sale.customers(), r.seconds);
+}
+
+Result<int> run_replay(const ReplayOptions& o) {
+  if (!std::filesystem::is_directory(o.directory)) {
+    return fail(Fault::not_found, o.directory +
+                                      " is not a directory: give the data directory "
+                                      "that fairsaled --data names");
+  }
+  RecoveryReport recovery;
+  auto log = open_rocks_log({.directory = o.directory, .mode = OpenMode::read_only}, recovery);
+  if (!log) return tl::unexpected(log.error());
+  for (const std::string& note : recovery.notes) fmt::print(stderr, "{}\n", note);
+  const auto heads = (*log)->heads();
+  if (!heads) return tl::unexpected(heads.error());
+
+  std::size_t shown = 0;
+  bool damaged = false;
+  std::string json;
+  for (const SkuHead& head : *heads) {
+    if (!o.sku.empty() && head.sku != sku_id(o.sku)) continue;
+    const auto r = replay(**log, head, o.until);
+    if (!r) {
+      complain(r.error());
+      damaged = true;
+      continue;
+    }
+    ++shown;
+    if (o.json) {
+      json += (json.empty() ? "" : ",") + json_of(*r);
+    } else {
+      print_text(head, *r);
+    }
+  }
+  if (o.json) fmt::print("{{\"sales\":[{}]}}\n", json);
+  if (damaged) return kCheckFailed;
+  if (shown == 0 && !o.sku.empty()) {
+    return fail(Fault::not_found, "no log of SKU " + o.sku + " in " + o.directory);
+  }
+  return kOk;
+}
+
+}  // namespace
+
+void add_replay(CLI::App& app, int& exit_code) {
+  auto o = std::make_shared<ReplayOptions>();
+  CLI::App* c = app.add_subcommand(
+      "replay",
+      "Folds the logs in a data directory from their first event, checking the chain, "
+      "the positions and the invariants; works beside a running server");
+  c->footer(
+      "The state digest equals that of GET /v1/sales/{sku}/audit-head at the same position.\n"
+      "Exit codes: 0 everything checks out; 1 damage, named by SKU and seq; 2 usage; 3 I/O.");
+  c->add_option("data", o->directory, "The data directory")->required();
+  c->add_option("--sku", o->sku, "Only this sale");
+  c->add_option("--until", o->until, "Only up to this seq")->check(CLI::PositiveNumber);
+  c->add_flag("--json", o->json, "As one JSON object");
+  c->callback([o, &exit_code] {
+    const auto result = run_replay(*o);
+    exit_code = result ? *result : complain(result.error());
+  });
+}
+
+}  // namespace fairsale::cli
