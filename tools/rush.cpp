@@ -462,9 +462,11 @@ void add_rush(CLI::App& app, int& exit_code) {
       ->capture_default_str();
   c->add_option("--pay-delay", o->pay_delay, "Seconds until they do, FROM:TO")
       ->capture_default_str();
-  c->add_option("--retry", o->crowd.retry,
-                "Share of attempts repeated within 2 s of their answer, with the same key")
+  c->add_option("--retry", o->crowd.retry, "Share of attempts repeated later, with the same key")
       ->check(share)
+      ->capture_default_str();
+  c->add_option("--retry-within", o->crowd.retry_within_seconds,
+                "At most this many seconds after their answer")
       ->capture_default_str();
   c->add_option("--duplicate", o->crowd.duplicate,
                 "Share of attempts sent twice at once, with the same key")

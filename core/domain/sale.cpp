@@ -57,6 +57,7 @@ struct Sale::CustomerLinks {
 Decision Sale::apply(Seq seq, Timestamp at, const Event& event, DecisionSink& sink) {
   FAIRSALE_INVARIANT(seq.value == seq_.value + 1, "the log is gap-free");
   FAIRSALE_INVARIANT(at >= time_, "log time never decreases");
+  FAIRSALE_INVARIANT(at.value <= kMaxTimestampMs, "log time is a time");
   seq_ = seq;
   time_ = at;
   Step step{seq, at, sink};
@@ -133,6 +134,7 @@ void Sale::reserve(std::size_t purchases) {
   purchase_index_.reserve(purchases_.size() + purchases);
   customers_.reserve(customers_.size() + purchases);
   customer_index_.reserve(customers_.size() + purchases);
+  payments_.reserve(payments_.size() + purchases);
   names_.reserve(names_.size() + purchases * CustomerId::capacity);
 }
 
@@ -189,6 +191,7 @@ Decision Sale::set_terms(Step& step, const Terms& wanted) {
   if (!opened_) {
     counters_.stocked = wanted.stock;
     counters_.available = wanted.stock;
+    sold_out_ = false;
     line_.assign(wanted.units_per_purchase.value, Fifo{});
   }
   const Decision answer =
@@ -246,21 +249,18 @@ Decision Sale::act(Step& step, const StockAdjusted& e) {
 }
 
 Decision Sale::act(Step& step, const PurchaseAttempted& e) {
+  const auto returning = find_customer(e.customer.view());
+  if (returning) {
+    if (const std::uint32_t known = find_attempt(returning->value, e.key); known != kNoIndex) {
+      if (purchases_[known].quantity == stored(e.quantity)) return first_answer(known);
+      return emit(step, about(known, DecisionKind::refused, Reason::key_reused));
+    }
+  }
   if (purchases_.size() >= kMaxPurchases || names_.size() >= kMaxNameBytes) {
     return emit(step, {.kind = DecisionKind::refused, .reason = Reason::sale_full});
   }
-  const std::uint32_t customer = enter_customer(e.customer);
-  const std::uint32_t known = purchase_index_.find(
-      PurchaseLinks{*this}, hash_of(e.key, customer), [&](std::uint32_t i) {
-        const Purchase& p = purchases_[i];
-        return p.customer == customer && p.key == e.key;
-      });
-  if (known != LinearIndex::kNone) {
-    if (purchases_[known].quantity == stored(e.quantity)) return first_answer(known);
-    Decision conflict = about(known, DecisionKind::refused, Reason::key_reused);
-    return emit(step, conflict);
-  }
 
+  const std::uint32_t customer = returning ? returning->value : enter_customer(e.customer);
   const auto index = static_cast<std::uint32_t>(purchases_.size());
   enter_purchase(Purchase{.key = e.key,
                           .seq = step.seq,
@@ -617,15 +617,23 @@ Decision Sale::first_answer(std::uint32_t index) const {
   return d;
 }
 
+// The customer's purchase under this key, or kNoIndex.
+std::uint32_t Sale::find_attempt(std::uint32_t customer, const IdempotencyKey& key) {
+  return purchase_index_.find(PurchaseLinks{*this}, hash_of(key, customer), [&](std::uint32_t i) {
+    const Purchase& p = purchases_[i];
+    return p.customer == customer && p.key == key;
+  });
+}
+
 void Sale::enter_purchase(const Purchase& p) {
   const auto index = static_cast<std::uint32_t>(purchases_.size());
   purchases_.push_back(p);
   purchase_index_.insert(PurchaseLinks{*this}, hash_of(p.key, p.customer), index);
 }
 
+// The caller has made sure that the customer is new.
 std::uint32_t Sale::enter_customer(const CustomerId& id) {
   const std::string_view name = id.view();
-  if (const auto known = find_customer(name)) return known->value;
   const auto index = static_cast<std::uint32_t>(customers_.size());
   const std::size_t offset = names_.append_contiguous(name.data(), name.size());
   customers_.push_back(Customer{.name = static_cast<std::uint32_t>(offset),

@@ -117,9 +117,10 @@ class Sale {
   Sale(Sale&&) = default;
   Sale& operator=(Sale&&) = default;
 
-  // Applies the next event of the log. `seq` must be seq() + 1 and `at` not before time(); that is
-  // the log's promise, so anything else aborts. Returns the answer to the event itself; `sink`
-  // gets every decision, this one included (but a repeated answer is returned, not emitted).
+  // Applies the next event of the log. `seq` must be seq() + 1 and `at` not before time() nor after
+  // kMaxTimestampMs; that is the log's promise, so anything else aborts. Returns the answer to the
+  // event itself; `sink` gets every decision, this one included, except that a repeated answer and
+  // the one to TimePassed are returned and not emitted.
   Decision apply(Seq seq, Timestamp at, const Event& event, DecisionSink& sink);
 
   bool exists() const { return rules_ != RulesVersion{0}; }
@@ -154,7 +155,7 @@ class Sale {
   // Recounts everything from the purchases and returns what is wrong, or nothing. O(n).
   std::optional<std::string_view> check() const;
 
-  // Makes room so that this many more purchases and customers allocate nothing.
+  // Makes room so that this many more purchases, customers and payments allocate nothing.
   void reserve(std::size_t purchases);
 
  private:
@@ -227,6 +228,7 @@ class Sale {
 
   Decision about(std::uint32_t index, DecisionKind, Reason = Reason::none) const;
   Decision first_answer(std::uint32_t index) const;
+  std::uint32_t find_attempt(std::uint32_t customer, const IdempotencyKey&);
   void enter_purchase(const Purchase&);
   std::uint32_t enter_customer(const CustomerId&);
   void enqueue(Fifo&, std::uint32_t index);

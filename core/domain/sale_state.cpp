@@ -125,6 +125,35 @@ Terms read_terms(Reader& r) {
   return t;
 }
 
+bool takes_units(PurchaseStatus s) {
+  return s == PurchaseStatus::waiting || holds_units(s) || s == PurchaseStatus::ordered;
+}
+
+// Whether the parts of a purchase go together: what was refused never waited nor held, what was
+// offered waited, and so on.
+bool coherent(const Purchase& p) {
+  if (p.reason > Reason::event_unsupported) return false;
+  const bool has_reason =
+      p.status == PurchaseStatus::refused || p.status == PurchaseStatus::released;
+  if (has_reason != (p.reason != Reason::none)) return false;
+  const bool waited = p.place != 0;
+  const bool held = p.until != Timestamp{0};
+  if (p.until.value < 0 || p.until.value > kMaxTimestampMs + kMaxHoldMs) return false;
+  switch (p.status) {
+    case PurchaseStatus::refused: return !waited && !held;
+    case PurchaseStatus::reserved: return !waited && held;
+    case PurchaseStatus::waiting:
+    case PurchaseStatus::released: return waited && !held;
+    case PurchaseStatus::offered:
+    case PurchaseStatus::declined: return waited && held;
+    case PurchaseStatus::cancelled: return waited || held;
+    case PurchaseStatus::ordered:
+    case PurchaseStatus::expired:
+    case PurchaseStatus::refunded: return held;
+  }
+  return false;
+}
+
 }  // namespace
 
 void Sale::serialize(ByteSink& sink) const {
@@ -186,7 +215,7 @@ std::optional<Sale> Sale::restore(ByteSource& source) {
   r.strong(s.rules_);
   r.strong(s.seq_);
   r.strong(s.time_);
-  if (!r.ok()) return std::nullopt;
+  if (!r.ok() || s.time_.value < 0 || s.time_.value > kMaxTimestampMs) return std::nullopt;
   if (!s.exists()) return s;
   if (!supports(s.rules_)) return std::nullopt;
 
@@ -202,8 +231,8 @@ std::optional<Sale> Sale::restore(ByteSource& source) {
   s.closed_ = flags & 4;
   s.paused_ = flags & 8;
   s.sold_out_ = flags & 16;
-  if (!r.ok() || s.terms_.units_per_purchase.value == 0 ||
-      s.terms_.units_per_purchase.value > kMaxUnitsPerPurchase) {
+  if (!r.ok() || s.sku_.empty() || flags > 31 || check_terms(s.terms_) != TermsFault::none ||
+      s.counters_.stocked.value > kMaxStock) {
     return std::nullopt;
   }
   s.line_.assign(s.terms_.units_per_purchase.value, Fifo{});
@@ -216,6 +245,7 @@ std::optional<Sale> Sale::restore(ByteSource& source) {
   }
 
   const auto purchases = r.number<std::uint32_t>();
+  std::uint32_t appeared = 0;
   for (std::uint32_t i = 0; i < purchases; ++i) {
     Purchase p;
     r.bytes(p.key.bytes.data(), p.key.bytes.size());
@@ -226,20 +256,25 @@ std::optional<Sale> Sale::restore(ByteSource& source) {
     p.quantity = r.number<std::uint16_t>();
     p.status = static_cast<PurchaseStatus>(r.number<std::uint8_t>());
     p.reason = static_cast<Reason>(r.number<std::uint8_t>());
-    if (!r.ok() || p.customer >= customers || p.status > PurchaseStatus::refunded) {
+    if (!r.ok() || p.customer >= customers || p.customer > appeared || !coherent(p)) {
       return std::nullopt;
     }
-    if (i > 0 && p.seq <= s.purchases_.back().seq) return std::nullopt;
-    const bool counts = p.status == PurchaseStatus::waiting || holds_units(p.status) ||
-                        p.status == PurchaseStatus::ordered;
-    if (counts && (p.quantity == 0 || p.quantity > s.line_.size())) return std::nullopt;
+    if (p.customer == appeared) ++appeared;
+    const Seq before = i > 0 ? s.purchases_.back().seq : Seq{0};
+    if (p.seq <= before || p.seq > s.seq_) return std::nullopt;
+    if (p.status != PurchaseStatus::refused && (p.quantity == 0 || p.quantity > s.line_.size())) {
+      return std::nullopt;
+    }
+    if (s.find_attempt(p.customer, p.key) != kNoIndex) return std::nullopt;
     s.enter_purchase(p);
-    if (counts) s.customers_[p.customer].units += p.quantity;
+    if (takes_units(p.status)) s.customers_[p.customer].units += p.quantity;
     if (p.status == PurchaseStatus::waiting) {
       s.enqueue(s.line_[p.quantity - 1u], i);
       ++s.counters_.waiting;
     }
   }
+
+  if (appeared != customers) return std::nullopt;
 
   const auto payments = r.number<std::uint32_t>();
   for (std::uint32_t i = 0; i < payments; ++i) {
@@ -251,7 +286,12 @@ std::optional<Sale> Sale::restore(ByteSource& source) {
     r.strong(p.until);
     p.kind = static_cast<DecisionKind>(r.number<std::uint8_t>());
     p.reason = static_cast<Reason>(r.number<std::uint8_t>());
-    if (!r.ok() || p.purchase >= purchases) return std::nullopt;
+    if (!r.ok() || p.purchase >= purchases || p.reason > Reason::event_unsupported) {
+      return std::nullopt;
+    }
+    const bool due = p.kind == DecisionKind::refund_due && p.reason != Reason::none;
+    const bool paid = p.kind == DecisionKind::ordered && p.reason == Reason::none;
+    if (!due && !paid) return std::nullopt;
     p.next = s.purchases_[p.purchase].payments;
     s.purchases_[p.purchase].payments = i;
     s.payments_.push_back(p);
@@ -289,10 +329,7 @@ std::optional<std::string_view> Sale::check() const {
       smallest_waiting = std::min<std::uint32_t>(smallest_waiting, p.quantity);
       if (p.quantity > remaining()) return "somebody waits for units that cannot come";
     }
-    if (p.status == PurchaseStatus::waiting || holds_units(p.status) ||
-        p.status == PurchaseStatus::ordered) {
-      units[p.customer] += p.quantity;
-    }
+    if (takes_units(p.status)) units[p.customer] += p.quantity;
   }
   if (held != counters_.held.value) return "held differs from the sum of the holds";
   if (sold != counters_.sold.value) return "sold differs from the sum of the orders";
@@ -304,6 +341,9 @@ std::optional<std::string_view> Sale::check() const {
     if (units[i] != customers_[i].units) return "a customer's units differ from their purchases";
     if (units[i] > terms_.limit_per_customer.value) return "a customer is over the limit";
   }
+  if (!closed_ && opened_ != (time_ >= terms_.starts_at)) return "the sale did not open on time";
+  if (!closed_ && ended_ != (time_ >= terms_.ends_at)) return "the sale did not end on time";
+  if (sold_out_ != (remaining() == 0)) return "sold out is not said, or said wrongly";
   if (over() && waiting != 0) return "somebody waits after the end of the sale";
   if (!opened_ && (held != 0 || sold != 0 || waiting != 0)) {
     return "units were taken before the sale opened";

@@ -197,7 +197,7 @@ Result<TurnReport> Sequencer::turn(Answers& answers) {
       sku.unsaved = true;
       unsaved_.push_back(&sku);
     }
-    if (sku.since_snapshot >= options_.snapshot_every) {
+    if (due_for_snapshot(sku, options_.snapshot_every)) {
       std::erase(unsaved_, &sku);
       if (auto saved = save(sku); !saved) {
         dead_ = true;
@@ -270,13 +270,18 @@ Result<std::size_t> Sequencer::rest(Now now) {
   }
   if (!settled_ || now.steady.value - last_append_.value < options_.idle_after.value) return 0;
   const auto grown = std::find_if(unsaved_.begin(), unsaved_.end(), [&](const Sku* s) {
-    return s->since_snapshot >= options_.snapshot_idle;
+    return due_for_snapshot(*s, std::min(options_.snapshot_idle, options_.snapshot_every));
   });
   if (grown == unsaved_.end()) return 0;
   Sku& sku = **grown;
   unsaved_.erase(grown);
   if (auto saved = save(sku); !saved) return tl::unexpected(saved.error());
   return 1;
+}
+
+bool Sequencer::due_for_snapshot(const Sku& sku, std::uint64_t every) const {
+  if (options_.snapshot_every == 0) return false;
+  return sku.since_snapshot >= std::max(every, sku.head.seq.value / 4);
 }
 
 Result<void> Sequencer::save(Sku& sku) {

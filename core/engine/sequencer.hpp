@@ -48,8 +48,10 @@ enum class Admission {
 struct SequencerOptions {
   std::size_t inbox_limit = 8192;            // events that may wait for the next turn
   std::size_t sku_limit = 1'000'000;         // SKUs of this shard
-  std::uint64_t snapshot_every = 1'000'000;  // events of a SKU between snapshots under load
-  std::uint64_t snapshot_idle = 10'000;      // the same, when the SKU is at rest
+  // Events of a SKU between snapshots under load; 0: none but at a stop. A long log waits for a
+  // quarter of its length, so that the cost of snapshots stays in proportion to the events.
+  std::uint64_t snapshot_every = 100'000;
+  std::uint64_t snapshot_idle = 10'000;  // the same, at most, when the SKU is at rest
   Duration settle_after{20};                 // of rest, before the log is settled
   Duration idle_after{1000};                 // of rest, before snapshots are taken
   Epoch epoch{1};
@@ -126,6 +128,7 @@ class Sequencer {
   void plan_wake(Sku&, Now);
   void follow_wall_clock(Now);
   std::span<const std::byte> seal(Sku&, std::uint32_t& next, Timestamp at, Head& head);
+  bool due_for_snapshot(const Sku&, std::uint64_t every) const;
   Result<void> save(Sku&);
   Result<std::size_t> rest(Now);
 

@@ -8,6 +8,7 @@
 
 #include <array>
 #include <atomic>
+#include <cstdarg>
 #include <cstring>
 #include <mutex>
 #include <optional>
@@ -51,6 +52,14 @@ tl::unexpected<Error> rocks_failure(std::string_view what, const rocksdb::Status
               fmt::format("{}: RocksDB says: {}", what, s.ToString()));
 }
 
+// RocksDB's log of its own doings goes nowhere. As Debian builds it, its logger aborts the process
+// when the disk is full; and what matters comes back as a Status.
+class NoInfoLog : public rocksdb::Logger {
+ public:
+  using Logger::Logv;
+  void Logv(const char*, va_list) override {}
+};
+
 rocksdb::DBOptions database_options(const RocksLogOptions& o) {
   rocksdb::DBOptions d;
   if (o.env != nullptr) d.env = o.env;
@@ -73,9 +82,7 @@ rocksdb::DBOptions database_options(const RocksLogOptions& o) {
   d.max_total_wal_size = 128 * kMiB;
   d.max_background_jobs = 2;
   d.max_open_files = 512;
-  d.info_log_level = rocksdb::InfoLogLevel::WARN_LEVEL;
-  d.max_log_file_size = 4 * kMiB;
-  d.keep_log_file_num = 4;
+  d.info_log = std::make_shared<NoInfoLog>();
   d.stats_dump_period_sec = 0;
   d.stats_persist_period_sec = 0;
   d.skip_stats_update_on_db_open = true;
@@ -202,7 +209,6 @@ Result<std::uint64_t> RocksLog::sequence_in_tables() const {
   if (!no_wal) return tl::unexpected(no_wal.error());
   rocksdb::DBOptions d = database_options(options_);
   d.wal_dir = no_wal->path().string();
-  d.db_log_dir = no_wal->path().string();
   Database db;
   const rocksdb::Status s = Database::open(db, [&](auto* handles, auto* out) {
     return rocksdb::DB::OpenForReadOnly(d, log_directory().string(), families(), handles, out);
@@ -322,7 +328,7 @@ Result<void> RocksLog::open(const std::optional<Acked>& acked, RecoveryReport& r
   }
   if (auto ok = verify(acked); !ok) {
     Error e = ok.error();
-    e.message += fmt::format(" {}", kDamageAdvice);
+    if (e.fault == Fault::damaged) e.message += fmt::format(" {}", kDamageAdvice);
     return tl::unexpected(std::move(e));
   }
   return {};
@@ -404,7 +410,11 @@ Result<void> RocksLog::verify_last_blocks(
     ++record;
     it->Next();
   }
-  if (!it->status().ok()) return rocks_failure("cannot read the blocks", it->status());
+  if (!it->status().ok()) {
+    const std::string near = record == records.end() ? "the last SKU" : describe(record->first);
+    return rocks_failure(fmt::format("cannot read the blocks of {} or next to it", near),
+                         it->status());
+  }
   if (record != records.end()) {
     return fail(Fault::damaged,
                 fmt::format("{} should have {} events, but its blocks are missing.",

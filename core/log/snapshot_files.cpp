@@ -157,6 +157,9 @@ fs::path directory_of(const fs::path& root, SkuId sku) {
   return root / fmt::format("{:016x}", sku.value);
 }
 
+// Of fixed width, so that their order is that of the positions.
+std::string file_name(std::uint64_t seq) { return fmt::format("{:020}", seq); }
+
 // Positions of the finished snapshots in a SKU's directory, newest first.
 std::vector<std::uint64_t> positions_in(const fs::path& directory) {
   std::vector<std::uint64_t> positions;
@@ -216,7 +219,7 @@ Result<void> SnapshotFiles::put(SkuId sku, const Head& at, const Sale& sale) {
     sale.serialize(sink);
     if (auto ok = sink.finish(h.state, h.size); !ok) return ok;
     if (auto ok = write_at(*file, fresh, 0, encode(h)); !ok) return ok;
-    if (::rename(fresh.c_str(), (directory / fmt::format("{}", at.seq.value)).c_str()) != 0) {
+    if (::rename(fresh.c_str(), (directory / file_name(at.seq.value)).c_str()) != 0) {
       return system_failure("create", directory, errno);
     }
     return {};
@@ -229,7 +232,7 @@ Result<void> SnapshotFiles::put(SkuId sku, const Head& at, const Sale& sale) {
   std::size_t kept = 0;
   for (const std::uint64_t seq : positions_in(directory)) {
     if (seq <= at.seq.value && kept++ < kKept) continue;
-    fs::remove(directory / fmt::format("{}", seq), ec);
+    fs::remove(directory / file_name(seq), ec);
   }
   return {};
 }
@@ -239,7 +242,7 @@ std::optional<Snapshot> SnapshotFiles::newest(
   const fs::path directory = directory_of(directory_, sku);
   for (const std::uint64_t seq : positions_in(directory)) {
     if (seq > at_most.value) continue;
-    auto s = load(directory / fmt::format("{}", seq), sku, Seq{seq});
+    auto s = load(directory / file_name(seq), sku, Seq{seq});
     if (s && in_log(s->head)) return s;
   }
   return std::nullopt;

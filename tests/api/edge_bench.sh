@@ -10,9 +10,13 @@ trap 'rm -rf "$out"' EXIT
 
 # one: label, connections, pipeline depth
 one() {
+  rm -f "$out/server"
   "$server" 0 1 >"$out/server" &
   pid=$!
-  while [ ! -s "$out/server" ]; do sleep 0.05; done
+  while [ ! -s "$out/server" ]; do
+    kill -0 "$pid" || exit 1
+    sleep 0.05
+  done
   port=$(head -1 "$out/server")
   wrk -t1 -c"$2" -d"${seconds}s" -s "$here/pipeline.lua" "http://127.0.0.1:$port" -- "$3" |
     grep 'Requests/sec' | tr '\n' ' '

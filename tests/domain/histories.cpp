@@ -13,6 +13,7 @@ constexpr Currency kEuro{{'E', 'U', 'R'}};
 // and then a position of something else or of nothing.
 Seq target_of(const Action& a, const Sale& sale) {
   if (a.variant % 16 == 15 || sale.purchases() == 0) return Seq{a.target};
+  if (a.variant % 16 == 14) return sale.purchase(PurchaseIndex{0}).seq;  // wears one purchase out
   const auto makes_sense = [&a](PurchaseStatus s) {
     switch (a.what) {
       case Do::cancel: return s == PurchaseStatus::waiting || holds_units(s);
@@ -120,7 +121,9 @@ Event event_of(const Action& a, const Terms& first, const Sale& sale) {
 
 Timestamp time_of(const Action& a, const Sale& sale) {
   const std::int64_t now = sale.time().value;
-  const Timestamp next = sale.next_deadline();
+  Timestamp next = sale.next_deadline();
+  // When only the end is left to wait for, most histories have something else to do first.
+  if (sale.exists() && next == sale.terms().ends_at && a.variant % 16 != 0) next = kNever;
   const std::int64_t deadline = next == kNever ? now + 1 + a.target % 32 : next.value;
   switch (a.jump) {
     case Jump::none: return Timestamp{now};

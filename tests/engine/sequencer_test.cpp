@@ -195,12 +195,12 @@ TEST(Sequencer, SnapshotsAreTakenUnderLoadAndAtRest) {
   shop.now("a", attempt("one more", "k"));
   EXPECT_EQ((*log.snapshot(sku_id("a"), Seq{~0ULL}))->head.seq, Seq{100});
 
-  for (int i = 0; i < 20; ++i) shop.now("a", attempt(fmt::format("d{}", i), "k"));
+  for (int i = 0; i < 60; ++i) shop.now("a", attempt(fmt::format("d{}", i), "k"));
   for (int i = 0; i < 3; ++i) {
     shop.clock.advance(Duration{1'000});
     ASSERT_TRUE(shop.sequencer.turn(shop.recorder));
   }
-  EXPECT_EQ((*log.snapshot(sku_id("a"), Seq{~0ULL}))->head.seq, Seq{120});
+  EXPECT_EQ((*log.snapshot(sku_id("a"), Seq{~0ULL}))->head.seq, Seq{160});
 }
 
 TEST(Engine, SkusAreSpreadOverShardsAndFoundAgainUnderAnotherNumberOfShards) {

@@ -1,5 +1,7 @@
 #include "tests/tools/fake_server.hpp"
 
+#include <utility>  // Asio 1.74 forgets to include it
+
 #include <fmt/format.h>
 
 #include <atomic>
@@ -11,7 +13,6 @@
 #include <map>
 #include <set>
 #include <thread>
-#include <utility>
 
 #include "core/domain/sale.hpp"
 #include "core/log/digest.hpp"
@@ -81,11 +82,11 @@ struct FakeServer::Impl {
   }
 
   ~Impl() {
-    work.reset();
     on_thread([this] {
       stop();
       sessions.clear();
     });
+    work.reset();
     io.stop();
     thread.join();
   }
@@ -121,7 +122,8 @@ struct FakeServer::Impl {
 
   FakeReply problem(Reason r, Seq purchase) {
     std::string id;
-    if (purchase.value != 0) id = fmt::format(R"("purchase":"{}:{}",)", options.sku, purchase.value);
+    if (purchase.value != 0)
+      id = fmt::format(R"("purchase":"{}:{}",)", options.sku, purchase.value);
     return {status_of(r),
             fmt::format(R"({{"type":"urn:fairsale:problem:{0}","title":"{0}","status":{1},)"
                         R"("detail":"x","reason":"{0}",{2}"position":{3}}})",
@@ -138,9 +140,9 @@ struct FakeServer::Impl {
       again.replayed = true;
       return again;
     }
-    const Decision d =
-        apply(PurchaseAttempted{*CustomerId::from(customer), idempotency_key(key),
-                                Quantity{static_cast<std::uint32_t>(std::stoul(member(body, "quantity")))}});
+    const Decision d = apply(PurchaseAttempted{
+        *CustomerId::from(customer), idempotency_key(key),
+        Quantity{static_cast<std::uint32_t>(std::stoul(member(body, "quantity")))}});
     ++attempts;
     FakeReply r;
     const std::string head =
@@ -166,9 +168,10 @@ struct FakeServer::Impl {
     const Purchase& p = sale.purchase(*index);
     std::string reason;
     if (p.reason != Reason::none) reason = fmt::format(R"("reason":"{}",)", name_of(p.reason));
-    return {200, fmt::format(R"({{"purchase":"{}:{}","quantity":{},"status":"{}",{}"position":{}}})",
-                             options.sku, seq.value, p.quantity, name_of(p.status), reason,
-                             sale.seq().value)};
+    return {200,
+            fmt::format(R"({{"purchase":"{}:{}","quantity":{},"status":"{}",{}"position":{}}})",
+                        options.sku, seq.value, p.quantity, name_of(p.status), reason,
+                        sale.seq().value)};
   }
 
   FakeReply listing(const std::string& customer) {
@@ -186,16 +189,15 @@ struct FakeServer::Impl {
 
   FakeReply document() {
     const Counters& c = sale.counters();
-    return {200,
-            fmt::format(R"({{"sku":"{}","state":"{}","stock":{},"available":{},"held":{},"sold":{},)"
-                        R"("waiting":{},"price":{{"amount":4900,"currency":"EUR"}},)"
-                        R"("limit_per_customer":{},"line_limit":{},"line_policy":"{}",)"
-                        R"("position":{}}})",
-                        options.sku, name_of(sale.phase()), c.stocked.value, c.available.value,
-                        c.held.value, c.sold.value, c.waiting, options.limit.value,
-                        options.line_limit,
-                        options.policy == LinePolicy::strict ? "strict" : "skip_if_unfit",
-                        sale.seq().value)};
+    return {200, fmt::format(
+                     R"({{"sku":"{}","state":"{}","stock":{},"available":{},"held":{},"sold":{},)"
+                     R"("waiting":{},"price":{{"amount":4900,"currency":"EUR"}},)"
+                     R"("limit_per_customer":{},"line_limit":{},"line_policy":"{}",)"
+                     R"("position":{}}})",
+                     options.sku, name_of(sale.phase()), c.stocked.value, c.available.value,
+                     c.held.value, c.sold.value, c.waiting, options.limit.value, options.line_limit,
+                     options.policy == LinePolicy::strict ? "strict" : "skip_if_unfit",
+                     sale.seq().value)};
   }
 
   FakeReply act(const std::string& method, const std::string& target, const std::string& key,
@@ -283,8 +285,8 @@ class FakeServer::Impl::Session : public std::enable_shared_from_this<Session> {
       response_.set(http::field::retry_after, "0");
       response_.body() = R"({"type":"urn:fairsale:problem:rate_limited","status":429})";
     } else {
-      FakeReply reply = server_.act(method, target, std::string(request_["Idempotency-Key"]),
-                                    request_.body());
+      FakeReply reply =
+          server_.act(method, target, std::string(request_["Idempotency-Key"]), request_.body());
       if (server_.options.lie) server_.options.lie(method, target, reply);
       if (buys && server_.every(server_.options.drop_every, server_.dropped)) return end();
       if (server_.every(server_.options.garbage_every, server_.garbled)) return garbage();
@@ -303,10 +305,9 @@ class FakeServer::Impl::Session : public std::enable_shared_from_this<Session> {
 
   void garbage() {
     static constexpr std::string_view kNoise = "SSH-2.0-OpenSSH_9.2\r\n\r\n";
-    asio::async_write(socket_, asio::buffer(kNoise),
-                      [self = shared_from_this()](boost::beast::error_code, std::size_t) {
-                        self->end();
-                      });
+    asio::async_write(
+        socket_, asio::buffer(kNoise),
+        [self = shared_from_this()](boost::beast::error_code, std::size_t) { self->end(); });
   }
 
   Impl& server_;

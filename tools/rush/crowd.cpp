@@ -202,9 +202,8 @@ void Crowd::first_answer(std::uint32_t i, const Response& r, std::int64_t sent_u
   if (first == First::reserved) hold(i, now);
   if (first == First::waiting) line_[c.quantity].emplace(c.seq, i);
   if (plans_[i].repeats) {
-    constexpr std::uint64_t kWithinUs = 2'000'000;
-    driver_.submit_at({.index = i, .kind = repeat},
-                      now + static_cast<std::int64_t>(random_.below(kWithinUs)));
+    const double delay = random_.uniform() * options_.retry_within_seconds * 1e6;
+    driver_.submit_at({.index = i, .kind = repeat}, now + static_cast<std::int64_t>(delay));
   }
 }
 

@@ -31,8 +31,9 @@ struct CrowdOptions {
   double cancel = 0.1;
   double pay_delay_from = 0.1;  // seconds from the hold to the payment or cancellation
   double pay_delay_to = 1.0;
-  double retry = 0.02;      // share of attempts repeated later with the same key
-  double duplicate = 0.02;  // share of attempts sent twice at once with the same key
+  double retry = 0.02;              // share of attempts repeated later with the same key
+  double retry_within_seconds = 2;  // of their answer
+  double duplicate = 0.02;          // share of attempts sent twice at once with the same key
   bool until_settled = false;
   double settle_seconds = 120;  // bound of what follows the last arrival
   std::uint64_t seed = 0;
