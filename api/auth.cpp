@@ -228,10 +228,10 @@ struct Authenticator::Impl {
 
   Authentication customer(std::string_view token, std::int64_t now) {
     // Name, expiry and signature: three parts after the prefix.
-    const std::size_t last = token.rfind('.');
+    const std::size_t last = token.rfind('.');  // the prefix has one at the least
+    if (last < kCustomerTokenPrefix.size()) return {Denied::malformed, {}};
     const std::string_view name_and_expiry =
         token.substr(0, last).substr(kCustomerTokenPrefix.size());
-    if (last < kCustomerTokenPrefix.size()) return {Denied::malformed, {}};
     const std::string_view signature = token.substr(last + 1);
     Hash given;
     if (signature.size() != kSignatureChars) return {Denied::malformed, {}};

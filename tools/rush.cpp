@@ -268,6 +268,7 @@ Result<int> run_rush(RushOptions& o) {
   if (auto ok = parse_mix(o); !ok) return tl::unexpected(ok.error());
   auto endpoint = parse_url(o.url);
   if (!endpoint) return tl::unexpected(endpoint.error());
+  o.crowd.curve.attempts = o.crowd.attempts;
   auto curve = rate_curve(o.crowd.curve);
   if (!curve) return tl::unexpected(curve.error());
   auto token = token_from(o.token_file, kShopToken);

@@ -144,13 +144,18 @@ RequestReader::Progress RequestReader::read(char* data, std::size_t& size) {
     // chunked body. Fewer can never complete one, so waiting for them costs nothing.
     if (header_done_ && chunked() && unread < 5) break;
     size_ = size;
+    const std::size_t body_before = body_end_;
     const std::size_t used = put(boost::asio::const_buffer(data + parsed_, unread), ec);
     parsed_ += used;
     if (ec && ec != beast_http::error::need_more) {
       explain(ec);
       return Progress::refused;
     }
-    if (!header_done_) {
+    std::size_t line = 0;  // of chunk framing, whole or not yet
+    if (header_done_) {
+      line = used - (body_end_ - body_before);
+      framing_ += line;
+    } else {
       // The parser bounds each of its steps; the sum is bounded here.
       const bool done = !ec && is_header_done();
       if ((done ? parsed_ : size) > limits_->header_bytes) {
@@ -162,20 +167,25 @@ RequestReader::Progress RequestReader::read(char* data, std::size_t& size) {
         body_at_ = body_end_ = parsed_;
       }
     }
+    if (ec == beast_http::error::need_more) line = size - parsed_;
+    if (header_done_ && chunked() && framing_too_long(line)) {
+      refuse(413, "body_too_large",
+             "The chunks are too small, or their extensions or the trailers too long.", ec);
+      return Progress::refused;
+    }
     if (ec == beast_http::error::need_more) break;
     if (is_done()) {
       if (chunked()) squeeze(data, size);
       return Progress::complete;
     }
   }
-  if (header_done_ && chunked()) {
-    squeeze(data, size);
-    if (size - parsed_ > kChunkSlack) {
-      refuse(413, "body_too_large", "A chunk's extensions or the trailers are too long.", ec);
-      return Progress::refused;
-    }
-  }
+  if (header_done_ && chunked()) squeeze(data, size);
   return Progress::more;
+}
+
+// The framing of a chunk of one byte takes five.
+bool RequestReader::framing_too_long(std::size_t line) const {
+  return line > kChunkSlack || framing_ > kChunkSlack + 8 * (body_end_ - body_at_);
 }
 
 // Drops consumed chunk framing, so that the body is contiguous and the buffer stays bounded.

@@ -48,7 +48,8 @@ class RequestReader final : private boost::beast::http::basic_parser<true> {
   std::size_t length() const { return body_end_; }
   Request request(const char* data) const;
 
-  // A line of chunk framing, or the trailers, may be as long as this.
+  // A line of chunk framing, or the trailers, may be as long as this; so may all framing together,
+  // with some more for each byte of the body.
   static constexpr std::size_t kChunkSlack = 4096;
 
  private:
@@ -70,6 +71,7 @@ class RequestReader final : private boost::beast::http::basic_parser<true> {
   }
   void explain(const ErrorCode& ec);
   void once(Span& field, StringView value, std::string_view detail, ErrorCode& ec);
+  bool framing_too_long(std::size_t line) const;
   void squeeze(char* data, std::size_t& size);
 
   void on_request_impl(boost::beast::http::verb, StringView method, StringView target, int version,
@@ -90,6 +92,7 @@ class RequestReader final : private boost::beast::http::basic_parser<true> {
   std::size_t parsed_ = 0;    // bytes the parser has consumed
   std::size_t body_at_ = 0;   // where the body begins
   std::size_t body_end_ = 0;  // where it ends so far
+  std::size_t framing_ = 0;   // bytes of chunk framing taken out
   Refusal refusal_;
   Method method_ = Method::other;
   bool started_ = false;

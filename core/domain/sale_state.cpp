@@ -130,15 +130,15 @@ bool takes_units(PurchaseStatus s) {
 }
 
 // Whether the parts of a purchase go together: what was refused never waited nor held, what was
-// offered waited, and so on.
-bool coherent(const Purchase& p) {
+// offered waited, and so on. No hold can end after `latest`.
+bool coherent(const Purchase& p, Timestamp latest) {
   if (p.reason > Reason::event_unsupported) return false;
   const bool has_reason =
       p.status == PurchaseStatus::refused || p.status == PurchaseStatus::released;
   if (has_reason != (p.reason != Reason::none)) return false;
   const bool waited = p.place != 0;
   const bool held = p.until != Timestamp{0};
-  if (p.until.value < 0 || p.until.value > kMaxTimestampMs + kMaxHoldMs) return false;
+  if (p.until.value < 0 || p.until > latest) return false;
   switch (p.status) {
     case PurchaseStatus::refused: return !waited && !held;
     case PurchaseStatus::reserved: return !waited && held;
@@ -245,6 +245,7 @@ std::optional<Sale> Sale::restore(ByteSource& source) {
   }
 
   const auto purchases = r.number<std::uint32_t>();
+  const Timestamp latest = s.time_ + s.terms_.hold;
   std::uint32_t appeared = 0;
   for (std::uint32_t i = 0; i < purchases; ++i) {
     Purchase p;
@@ -256,7 +257,7 @@ std::optional<Sale> Sale::restore(ByteSource& source) {
     p.quantity = r.number<std::uint16_t>();
     p.status = static_cast<PurchaseStatus>(r.number<std::uint8_t>());
     p.reason = static_cast<Reason>(r.number<std::uint8_t>());
-    if (!r.ok() || p.customer >= customers || p.customer > appeared || !coherent(p)) {
+    if (!r.ok() || p.customer >= customers || p.customer > appeared || !coherent(p, latest)) {
       return std::nullopt;
     }
     if (p.customer == appeared) ++appeared;

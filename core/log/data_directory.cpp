@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 #include <string>
+#include <vector>
 
 namespace fairsale {
 
@@ -74,13 +75,22 @@ Result<void> prepare_version(const fs::path& directory) {
                         std::as_bytes(std::span(kVersionText.data(), kVersionText.size())));
 }
 
+// Creates the directory and those above it, durably.
 Result<void> ensure_directory(const fs::path& directory) {
   std::error_code ec;
-  if (!fs::create_directories(directory, ec)) {
-    if (ec) return system_failure("create", directory, ec.value());
-    return {};
+  fs::path path = fs::absolute(directory, ec).lexically_normal();
+  if (ec) return system_failure("find", directory, ec.value());
+  if (!path.has_filename()) path = path.parent_path();
+  std::vector<fs::path> missing;
+  for (fs::path p = path; !fs::exists(p, ec) && p != p.parent_path(); p = p.parent_path()) {
+    missing.push_back(p);
   }
-  return sync_directory(fs::absolute(directory).parent_path());
+  for (; !missing.empty(); missing.pop_back()) {
+    fs::create_directory(missing.back(), ec);
+    if (ec) return system_failure("create", missing.back(), ec.value());
+    if (auto ok = sync_directory(missing.back().parent_path()); !ok) return ok;
+  }
+  return {};
 }
 
 }  // namespace

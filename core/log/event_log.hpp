@@ -42,8 +42,10 @@ class EventLog {
   virtual ~EventLog() = default;
 
   // Commits all blocks together or none. Returns after fdatasync. Blocks of one SKU must be given
-  // in order and continue its log. After an error the log is dead: every later append fails, since
-  // what reached the disk is no longer known (an fsync error must never be retried).
+  // in order and continue its log: others, and commits of more than 32 MiB, are refused with
+  // Fault::invalid before anything is written. After any other error the log is dead: every later
+  // append fails, since what reached the disk is no longer known (an fsync error must never be
+  // retried). The blocks of the failed commit may or may not be found after a restart.
   // Thread-safe: concurrent appends (of different SKUs) may share one sync.
   virtual Result<void> append(std::span<const BlockWrite> blocks) = 0;
 
@@ -57,11 +59,12 @@ class EventLog {
   virtual Result<std::vector<SkuHead>> heads() const = 0;
 
   // Keeps `sale` as the SKU's newest snapshot (older ones are dropped, the latest two stay).
-  // Not synced: losing one costs time, not data. Thread-safe.
+  // Not synced: losing one costs time, not data; a failure leaves the log alive. Thread-safe, for
+  // different SKUs.
   virtual Result<void> put_snapshot(SkuId sku, const Head& at, const Sale& sale) = 0;
 
-  // The newest snapshot at or before `at_most` whose bytes match its digest; a damaged or unknown
-  // one is skipped, as if it were not there.
+  // The newest snapshot at or before `at_most` whose bytes match its digest and whose head is in
+  // the log; any other is skipped, as if it were not there.
   virtual Result<std::optional<Snapshot>> snapshot(SkuId sku, Seq at_most) const = 0;
 
   // Makes the record of what was acknowledged durable as well. Call when nothing has been appended

@@ -310,6 +310,10 @@ Result<void> RocksLog::open(const std::optional<Acked>& acked, RecoveryReport& r
     return fail(Fault::damaged,
                 fmt::format("{} is missing, but {} were acknowledged. Nothing was changed. {}",
                             current.string(), names_of(*acked), kDamageAdvice));
+  } else {
+    // Nothing is acknowledged yet, and that is on record before there is a log that could be torn.
+    if (auto ok = acked_->record({}); !ok) return ok;
+    if (auto ok = acked_->sync(); !ok) return ok;
   }
 
   rocksdb::DBOptions d = database_options(options_);
@@ -352,6 +356,8 @@ Result<void> RocksLog::verify(const std::optional<Acked>& acked) {
   }
   if (acked) {
     for (const AckedHead& h : acked->heads) {
+      const auto it = heads_.find(h.sku.value);
+      if (it != heads_.end() && it->second.seq == h.seq && it->second.digest == h.digest) continue;
       const auto found = ends_a_block(h.sku, h.seq, h.digest);
       if (!found) return tl::unexpected(found.error());
       if (!*found) {
@@ -371,55 +377,51 @@ Result<void> RocksLog::verify(const std::optional<Acked>& acked) {
   return acked_->sync();
 }
 
-// Walks heads and blocks side by side, one seek for each SKU: each head must name the last block
-// of its SKU, and each SKU with blocks must have a head.
+// Walks heads and blocks side by side: each head must be that of the last block of its SKU, and
+// each SKU with blocks must have a head. Reads only the first and the last block of a SKU.
 Result<void> RocksLog::verify_last_blocks(
     const std::vector<std::pair<SkuId, HeadRecord>>& records) const {
   rocksdb::ReadOptions ro;
   ro.fill_cache = false;
   const std::unique_ptr<rocksdb::Iterator> it(database_.db->NewIterator(ro, database_.blocks));
-  auto record = records.begin();
-  for (it->SeekToFirst(); it->Valid();) {
-    const auto first = parse_key(it->key().ToStringView());
-    if (!first) return fail(Fault::damaged, "the log holds a key that is not one of a block.");
-    const SkuId sku = first->sku;
-    if (record == records.end() || record->first > sku) {
-      return fail(Fault::damaged, fmt::format("{} has blocks but no head.", describe(sku)));
+  const auto current = [&it] {
+    return it->Valid() ? parse_key(it->key().ToStringView()) : std::nullopt;
+  };
+  const auto problem = [&](SkuId sku, std::string_view what) {
+    if (it->status().ok()) return fail(Fault::damaged, fmt::format("{}: {}.", describe(sku), what));
+    return rocks_failure(fmt::format("{}: cannot read its blocks", describe(sku)), it->status());
+  };
+
+  it->SeekToFirst();
+  for (const auto& [sku, record] : records) {
+    if (const auto first = current(); first && first->sku < sku) {
+      return problem(first->sku, "it has blocks but no head");
     }
-    if (record->first < sku) break;
-    it->SeekForPrev(slice(block_key(sku, Seq{~std::uint64_t{0}})));
-    if (!it->Valid()) break;
-    const auto last = parse_key(it->key().ToStringView());
-    const auto& [head, last_block] = record->second;
-    if (!last || last->first != last_block) {
-      return fail(Fault::damaged,
-                  fmt::format("{}: the head at position {} names a block at {}, but the last one "
-                              "is at {}.",
-                              describe(sku), head.seq.value, last_block.value,
-                              last ? last->first.value : 0));
+    it->Seek(slice(block_key(sku, record.last_block)));
+    const auto last = current();
+    if (!last || last->sku != sku || last->first != record.last_block) {
+      return problem(sku, fmt::format("the block that its head names, at position {}, is missing",
+                                      record.last_block.value));
     }
     const auto view = BlockView::parse(bytes_of(it->value()));
-    if (!view || view->header().sku != sku || view->header().first != last_block ||
-        head_after(*view) != head) {
-      return fail(
-          view || view.error().fault == Fault::damaged ? Fault::damaged : view.error().fault,
-          fmt::format("{}: the last block, at position {}, does not match the head at {}{}",
-                      describe(sku), last_block.value, head.seq.value,
-                      view ? "." : fmt::format(": {}.", view.error().message)));
+    if (!view) {
+      return fail(view.error().fault, fmt::format("{}, position {}: {}.", describe(sku),
+                                                  record.last_block.value, view.error().message));
     }
-    ++record;
+    if (view->header().sku != sku || view->header().first != record.last_block ||
+        head_after(*view) != record.head) {
+      return problem(sku, fmt::format("its last block, at position {}, does not match the head",
+                                      record.last_block.value));
+    }
     it->Next();
+    if (const auto next = current(); next && next->sku == sku) {
+      return problem(sku, fmt::format("a block at position {} lies behind the head, which is at {}",
+                                      next->first.value, record.head.seq.value));
+    }
   }
-  if (!it->status().ok()) {
-    const std::string near = record == records.end() ? "the last SKU" : describe(record->first);
-    return rocks_failure(fmt::format("cannot read the blocks of {} or next to it", near),
-                         it->status());
-  }
-  if (record != records.end()) {
-    return fail(Fault::damaged,
-                fmt::format("{} should have {} events, but its blocks are missing.",
-                            describe(record->first), record->second.head.seq.value));
-  }
+  if (!it->status().ok()) return rocks_failure("cannot read the blocks", it->status());
+  if (const auto next = current()) return problem(next->sku, "it has blocks but no head");
+  if (it->Valid()) return fail(Fault::damaged, "the log holds a key that is not one of a block.");
   return {};
 }
 

@@ -98,8 +98,8 @@ int main(int argc, char** argv) {
   getrusage(RUSAGE_SELF, &used);
   const double cpu = static_cast<double>(used.ru_utime.tv_sec + used.ru_stime.tv_sec) * 1e6 +
                      static_cast<double>(used.ru_utime.tv_usec + used.ru_stime.tv_usec);
-  const double user = static_cast<double>(used.ru_utime.tv_sec) * 1e6 +
-                      static_cast<double>(used.ru_utime.tv_usec);
+  const double user =
+      static_cast<double>(used.ru_utime.tv_sec) * 1e6 + static_cast<double>(used.ru_utime.tv_usec);
   std::printf("%llu requests, %.2f us CPU each (%.2f user), %.1f a turn\n",
               static_cast<unsigned long long>(requests), cpu / static_cast<double>(requests),
               user / static_cast<double>(requests),

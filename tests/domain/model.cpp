@@ -241,8 +241,8 @@ Said Model::act(const PurchaseAttempted& e) {
   }
 
   const std::uint32_t wanted = e.quantity.value;
-  const bool takes_now = wanted <= free() &&
-                         (line_.empty() || terms_->line_policy == LinePolicy::skip_if_unfit);
+  const bool takes_now =
+      wanted <= free() && (line_.empty() || terms_->line_policy == LinePolicy::skip_if_unfit);
   Reason why = Reason::none;
   if (wanted < 1 || wanted > terms_->units_per_purchase.value) {
     why = Reason::quantity_invalid;
@@ -350,8 +350,8 @@ Said Model::act(const PaymentReceived& e) {
     holds_.remove(purchase);
     b.status = PurchaseStatus::ordered;
   }
-  const Said answer = about(
-      purchase, why == Reason::none ? DecisionKind::ordered : DecisionKind::refund_due, why);
+  const Said answer =
+      about(purchase, why == Reason::none ? DecisionKind::ordered : DecisionKind::refund_due, why);
   payments[std::string(e.reference.view())] = {e.amount, answer};
   return say(answer);
 }

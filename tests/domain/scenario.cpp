@@ -274,9 +274,9 @@ class Run {
       t.opening = *v == "draw" ? Opening::draw : Opening::fifo;
     }
     if (const auto v = a.named("policy")) {
-      t.line_policy = *v == "strict"           ? LinePolicy::strict
+      t.line_policy = *v == "strict"          ? LinePolicy::strict
                       : *v == "skip_if_unfit" ? LinePolicy::skip_if_unfit
-                                               : static_cast<LinePolicy>(7);
+                                              : static_cast<LinePolicy>(7);
     }
   }
 
@@ -313,8 +313,7 @@ class Run {
 
     std::vector<Said> modelled;
     const Said model_answer = model_.apply(seq, now_, event, modelled);
-    compare("the model: " + told(modelled, model_answer),
-            "the model: " + told(heard.said, answer));
+    compare("the model: " + told(modelled, model_answer), "the model: " + told(heard.said, answer));
     if (modelled != heard.said || model_answer != answer) {
       throw Failed("the model differs in what a scenario does not show");
     }
@@ -416,8 +415,8 @@ std::string run(const Scenario& scenario, std::string_view file) {
       run.step(line.text);
     } catch (const std::exception& e) {
       return std::string(file) + ":" + std::to_string(line.number) + ": " + scenario.heading +
-             "\n   " + scenario.expectation + "\n    line:     " +
-             joined(words_of(line.text), " ") + "\n    " + e.what();
+             "\n   " + scenario.expectation +
+             "\n    line:     " + joined(words_of(line.text), " ") + "\n    " + e.what();
     }
   }
   return {};

@@ -68,16 +68,14 @@ bool register_all() {
         }
       }
       for (const Scenario& s : scenarios) {
-        testing::RegisterTest(file.c_str(), test_name(s.heading).c_str(), nullptr, nullptr,
-                              path.c_str(), s.number, [s, name = path.string()]() -> ScenarioTest* {
-                                return new ScenarioTest(s, name);
-                              });
+        testing::RegisterTest(
+            file.c_str(), test_name(s.heading).c_str(), nullptr, nullptr, path.c_str(), s.number,
+            [s, name = path.string()]() -> ScenarioTest* { return new ScenarioTest(s, name); });
       }
     } catch (const std::exception& e) {
-      testing::RegisterTest("unreadable", file.c_str(), nullptr, nullptr, path.c_str(), 1,
-                            [why = std::string(e.what())]() -> UnreadableFile* {
-                              return new UnreadableFile(why);
-                            });
+      testing::RegisterTest(
+          "unreadable", file.c_str(), nullptr, nullptr, path.c_str(), 1,
+          [why = std::string(e.what())]() -> UnreadableFile* { return new UnreadableFile(why); });
     }
   }
   return !files.empty();

@@ -105,8 +105,9 @@ std::string describe(const Event& event) {
                              std::is_same_v<E, OfferDeclined>) {
           out << " #" << e.purchase.value;
         } else if constexpr (std::is_same_v<E, PaymentReceived>) {
-          out << " #" << e.purchase.value << ' ' << e.reference.view() << " amount="
-              << e.amount.amount.value << std::string_view(e.amount.currency.code.data(), 3);
+          out << " #" << e.purchase.value << ' ' << e.reference.view()
+              << " amount=" << e.amount.amount.value
+              << std::string_view(e.amount.currency.code.data(), 3);
         } else if constexpr (std::is_same_v<E, PaymentFailed>) {
           out << " #" << e.purchase.value << ' ' << e.reference.view();
         } else if constexpr (std::is_same_v<E, OrderRefunded>) {

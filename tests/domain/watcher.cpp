@@ -157,8 +157,7 @@ void Watcher::heard(const Said& s) {
         end_hold(*b);
       } else {
         must(b->stands == Stands::gone && b->expired, "only a hold, or one that expired, is paid");
-        must(line_.empty() && b->quantity <= available(),
-             "a late payment takes from nobody");
+        must(line_.empty() && b->quantity <= available(), "a late payment takes from nobody");
         must(phase_ != Phase::paused && phase_ != Phase::closed,
              "a late payment takes nothing from a sale that is stopped");
         take(*b);
@@ -176,8 +175,7 @@ void Watcher::heard(const Said& s) {
 
     case DecisionKind::released:
       must(b->stands == Stands::in_line, "only one who waits is released");
-      must(phase_ == Phase::ended || phase_ == Phase::closed ||
-               b->quantity > available() + held_,
+      must(phase_ == Phase::ended || phase_ == Phase::closed || b->quantity > available() + held_,
            "nobody is released who could still be served");
       line_.erase(std::find(line_.begin(), line_.end(), s.purchase));
       b->stands = Stands::gone;

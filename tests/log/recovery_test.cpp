@@ -136,6 +136,28 @@ TEST_F(Recovery, zeros_and_junk_behind_the_last_commit_are_cut_off) {
   expect_cut(5);
 }
 
+TEST(RecoveryOfANewStore, needs_no_note_and_cuts_off_a_torn_first_commit) {
+  TempDir dir;
+  const fs::path data = dir / "data";
+  open_log(data).reset();
+  RecoveryReport report;
+  open_log(data, &report).reset();
+  EXPECT_TRUE(report.notes.empty());
+  const Bytes acked = read_file(data / "ACKED");
+  Chain chain("a");
+  commit(*open_log(data), {chain.block()});
+  const fs::path wal = log_files(data, ".log").back();
+  truncate_file(wal, fs::file_size(wal) - 1);
+  EXPECT_EQ(refusal(data).fault, Fault::damaged);
+  write_file(data / "ACKED", acked);
+  const auto log = open_log(data, &report);
+  ASSERT_TRUE(log);
+  EXPECT_EQ(report.notes.size(), 1U);
+  EXPECT_TRUE(read_all(*log, chain.sku()).empty());
+  Chain again("a");
+  commit(*log, {again.block()});
+}
+
 TEST_F(Recovery, goes_on_after_a_cut) {
   forget_the_last_acknowledgement();
   truncate_file(wal, fs::file_size(wal) - 1);
@@ -379,7 +401,7 @@ TEST_F(Tables, heads_and_blocks_that_differ_are_refused_on_opening) {
     EXPECT_NE(e.message.find("boot-1"), std::string::npos) << e.message;
     fs::remove_all(data);
   };
-  refused("names a block at 2001",
+  refused("at position 2001, is missing",
           [&](auto& db, auto& blocks, auto&) { db.Delete({}, &blocks, key_of(a.sku(), 2001)); });
   refused("no head", [&](auto& db, auto&, auto& heads) {
     const HeadKey k = head_key(a.sku());
@@ -399,7 +421,7 @@ TEST_F(Tables, heads_and_blocks_that_differ_are_refused_on_opening) {
     db.Put({}, &heads, {k.data(), k.size()},
            {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
   });
-  refused("names a block at 2001", [&](auto& db, auto& blocks, auto&) {
+  refused("position 3001 lies behind", [&](auto& db, auto& blocks, auto&) {
     std::string value;
     db.Get({}, &blocks, key_of(a.sku(), 2001), &value);
     db.Put({}, &blocks, key_of(a.sku(), 3001), value);

@@ -26,7 +26,7 @@ void Driver::render(const Task& task, std::string& out) { work_->render(task, ou
 void Driver::on_response(const Task& task, const Response& r, std::int64_t sent_us) {
   --in_flight_;
   const std::int64_t now = now_us();
-  last_answer_us_ = now;
+  last_pushback_ = r.status;
   if (r.status == 429 || r.status == 503 || r.status == 408) {
     ++(r.status == 429   ? pushback_.rate_limited
        : r.status == 503 ? pushback_.unavailable
@@ -41,11 +41,13 @@ void Driver::on_response(const Task& task, const Response& r, std::int64_t sent_
     ++pushback_.server_errors;
     if (task.tries < 8) return again(task, kFirstBackoffUs);
   }
+  last_answer_us_ = now;
   work_->answered(task, r, sent_us, now);
 }
 
 void Driver::on_lost(const Task& task, Lost) {
   --in_flight_;
+  last_pushback_ = 0;
   const std::int64_t backoff =
       std::min(kFirstBackoffUs << std::min<int>(task.tries, 10), kMaxBackoffUs);
   again(task, task.tries == 0 ? 0 : backoff);
@@ -56,12 +58,14 @@ void Driver::again(Task task, std::int64_t pause_us) {
   if (pause_us == 0) {
     submit(task);
   } else {
+    ++pausing_;
     submit_at(task, now_us() + pause_us);
   }
 }
 
 void Driver::collect_due(std::int64_t now) {
   while (!timers_.empty() && timers_.top().due_us <= now) {
+    if (timers_.top().task.tries > 0) --pausing_;
     submit(timers_.top().task);
     timers_.pop();
   }
@@ -105,12 +109,16 @@ Result<void> Driver::run(Work& work, std::int64_t patience_us) {
     if (now >= next_tick) {
       next_tick = now + kTickUs;
       if (!work.tick(now)) return {};
-      const bool asked = in_flight_ > 0 || !ready_[0].empty() || !ready_[1].empty();
+      const bool asked = in_flight_ > 0 || pausing_ > 0 || !ready_[0].empty() || !ready_[1].empty();
       if (!asked) {
         last_answer_us_ = now;
       } else if (now - last_answer_us_ > patience_us) {
-        return fail(Fault::io, "the server answered nothing for " +
-                                   std::to_string(patience_us / 1'000'000) +
+        const std::string seconds = std::to_string(patience_us / 1'000'000);
+        if (last_pushback_ != 0) {
+          return fail(Fault::io, "the server answered nothing but status " +
+                                     std::to_string(last_pushback_) + " for " + seconds + " s");
+        }
+        return fail(Fault::io, "the server answered nothing for " + seconds +
                                    " s: is it running and is the URL right?");
       }
     }

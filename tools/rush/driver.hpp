@@ -54,8 +54,8 @@ class Driver final : private HttpPool::Owner {
   void submit(const Task& task) { ready(task).push_back(task); }
   void submit_at(const Task& task, std::int64_t due_us) { timers_.push({due_us, task}); }
 
-  // Runs until work.tick() says so. Fails (Fault::io) when nothing at all was answered for
-  // `patience_us` although something was asked.
+  // Runs until work.tick() says so. Fails (Fault::io) when nothing got its answer for good for
+  // `patience_us` although something was asked; 429 and 503 are no such answers.
   Result<void> run(Work& work, std::int64_t patience_us);
 
   // Tasks submitted or arrived that have no final answer yet, those with a future due time
@@ -93,6 +93,8 @@ class Driver final : private HttpPool::Owner {
   std::array<std::deque<Task>, 2> ready_;
   std::priority_queue<Timer, std::vector<Timer>, std::greater<>> timers_;
   std::size_t in_flight_ = 0;
+  std::size_t pausing_ = 0;  // of the timers: those that wait to be sent again
+  int last_pushback_ = 0;    // the latest status that was no answer for good; 0: broken connection
   std::int64_t last_answer_us_ = 0;
   PushbackCounters pushback_;
 };

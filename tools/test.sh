@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# Builds and tests. Without options: the release preset, all its tests but the long ones, and the
+# format of the sources. With any of the next, only those:
+#   --release       the release preset and its tests
+#   --asan --tsan   the tests under AddressSanitizer + UBSan, or ThreadSanitizer
+#   --clang         the tests of a build by clang 14
+#   --tidy          clang-tidy
+#   --format-check  the format of the sources
+# And:
+#   --soak          the long tests as well (200,000 attempts at a sale of 1,000, and the like)
+#   -R REGEX        only the tests whose names match
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. tools/setup.sh
+
+soak=no
+only=()
+chosen=()
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --release | --asan | --tsan | --clang | --tidy | --format-check) chosen+=("${1#--}") ;;
+    --soak) soak=yes ;;
+    -R)
+      if [ $# -lt 2 ]; then echo "tools/test.sh: -R takes a regular expression" >&2; exit 2; fi
+      only=(-R "$2")
+      shift
+      ;;
+    -h | --help) sed -n '2,12s/^# \{0,1\}//p' tools/test.sh; exit 0 ;;
+    *) echo "tools/test.sh: unknown option $1 (see --help)" >&2; exit 2 ;;
+  esac
+  shift
+done
+[ ${#chosen[@]} -gt 0 ] || chosen=(release format-check)
+
+packages=("${fairsale_build_packages[@]}" "${fairsale_test_packages[@]}")
+for what in "${chosen[@]}"; do
+  case "$what" in
+    clang) packages+=(clang-14) ;;
+    tidy) packages+=(clang-14 clang-tidy-14) ;;
+  esac
+done
+
+times=()
+failed=()
+# Runs a step, notes how long it took, and goes on after a failure.
+step() {
+  local name=$1 start=$SECONDS
+  shift
+  echo "==== $name" >&2
+  if "$@"; then
+    times+=("$(printf '%5d s  %s' $((SECONDS - start)) "$name")")
+  else
+    times+=("$(printf '%5d s  %s  FAILED' $((SECONDS - start)) "$name")")
+    failed+=("$name")
+    return 1
+  fi
+}
+
+jobs=$(nproc)
+
+build() { cmake --preset "$1" >/dev/null && cmake --build --preset "$1" -j "$jobs"; }
+
+run_tests() {
+  local labels=(-LE soak)
+  [ "$soak" = no ] || labels=()
+  ctest --test-dir "build/$1" --output-on-failure --no-tests=error -j "$jobs" --timeout 900 \
+    ${labels[@]+"${labels[@]}"} ${only[@]+"${only[@]}"}
+}
+
+tidy() {
+  cmake --preset clang >/dev/null &&
+    find api core projections tools -name '*.cpp' -print0 |
+    xargs -0 -n 1 -P "$jobs" clang-tidy-14 -p build/clang --quiet --warnings-as-errors='*'
+}
+
+format() {
+  find api core projections tools tests \( -name '*.cpp' -o -name '*.hpp' \) -print0 |
+    xargs -0 clang-format-14 --dry-run --Werror
+}
+
+step "packages" fairsale_install "${packages[@]}"
+for what in "${chosen[@]}"; do
+  case "$what" in
+    tidy) step "clang-tidy" tidy || true ;;
+    format-check) step "format" format || true ;;
+    *) step "build $what" build "$what" && step "test $what" run_tests "$what" || true ;;
+  esac
+done
+
+echo "==== time spent" >&2
+printf '%s\n' "${times[@]}" >&2
+if [ ${#failed[@]} -gt 0 ]; then
+  echo "FAILED: ${failed[*]}" >&2
+  exit 1
+fi
+echo "All passed." >&2
