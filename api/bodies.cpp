@@ -100,7 +100,7 @@ struct BodyReader::Member {
 
   Result<Timestamp> time() {
     auto s = text(1, 64);
-    const auto t = s ? http::parse_rfc3339(*s) : std::nullopt;
+    const auto t = s ? parse_rfc3339(*s) : std::nullopt;
     if (!t || t->value < 0 || t->value > kMaxTimestampMs) {
       return wrong("an RFC 3339 time like \"2026-11-27T08:00:00Z\"");
     }
@@ -153,8 +153,7 @@ Result<void> BodyReader::for_each_member(std::string_view body, Visit&& visit) {
     return invalid(fmt::format("the body is not valid JSON: {}", simdjson::error_message(code)));
   };
   od::document document;
-  const auto parsed =
-      parser_.iterate(padded_.data(), body.size(), padded_.size()).get(document);
+  const auto parsed = parser_.iterate(padded_.data(), body.size(), padded_.size()).get(document);
   if (parsed != simdjson::SUCCESS) return broken(parsed);
   od::object object;
   if (document.get_object().get(object) != simdjson::SUCCESS) {
@@ -164,7 +163,8 @@ Result<void> BodyReader::for_each_member(std::string_view body, Visit&& visit) {
   std::size_t count = 0;
   for (auto item : object) {
     od::field field;
-    if (const auto code = std::move(item).get(field); code != simdjson::SUCCESS) return broken(code);
+    if (const auto code = std::move(item).get(field); code != simdjson::SUCCESS)
+      return broken(code);
     Member member;
     if (const auto code = field.unescaped_key().get(member.name); code != simdjson::SUCCESS) {
       return broken(code);
@@ -179,7 +179,8 @@ Result<void> BodyReader::for_each_member(std::string_view body, Visit&& visit) {
     if (auto ok = visit(member); !ok) return ok;
   }
   // What follows the object, or a member that was cut off, shows only here.
-  if (document.current_location().error() != simdjson::OUT_OF_BOUNDS) return invalid("the body goes on after the JSON object");
+  if (document.current_location().error() != simdjson::OUT_OF_BOUNDS)
+    return invalid("the body goes on after the JSON object");
   return {};
 }
 
@@ -401,8 +402,8 @@ Result<Terms> BodyReader::terms(std::string_view body, Timestamp now, const Term
 
 std::optional<SkuName> parse_sku(std::string_view s) {
   const auto good = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           c == '.' || c == '_' || c == '-';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+           c == '_' || c == '-';
   };
   if (s.empty() || !std::all_of(s.begin(), s.end(), good)) return std::nullopt;
   return SkuName::from(s);

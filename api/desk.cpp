@@ -14,9 +14,9 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-constexpr std::size_t kMaxWaits = 4096;          // requests that wait for a position
+constexpr std::size_t kMaxWaits = 4096;  // requests that wait for a position
 constexpr milliseconds kMinSeqPatience{2000};
-constexpr milliseconds kMinSeqPoll{5};           // another shard's position is not announced
+constexpr milliseconds kMinSeqPoll{5};            // another shard's position is not announced
 constexpr std::size_t kCustomerPurchases = 1000;  // the most that one listing shows
 constexpr std::string_view kRetrySoon = "Retry-After: 1\r\n";
 constexpr std::string_view kNoStore = "Cache-Control: no-store\r\n";
@@ -42,8 +42,9 @@ std::optional<PurchaseId> parse_purchase_id(std::string_view text) {
   return PurchaseId{*sku, Seq{*seq}};
 }
 
-// JSON, or what curl -d claims to send unless told otherwise: the body is parsed as JSON in any case,
-// and every request that has one carries its credentials in a header, so no form can forge it.
+// JSON, or what curl -d claims to send unless told otherwise: the body is parsed as JSON in any
+// case, and every request that has one carries its credentials in a header, so no form can forge
+// it.
 bool may_be_json(std::string_view content_type) {
   std::string_view type = content_type.substr(0, content_type.find(';'));
   while (!type.empty() && (type.back() == ' ' || type.back() == '\t')) type.remove_suffix(1);
@@ -119,8 +120,7 @@ void Mailbox::wait(milliseconds patience) {
 
 // ---- The desk ----
 
-Desk::Desk(Office& office, std::size_t index, const Secrets& secrets,
-           ShardProjections& projections)
+Desk::Desk(Office& office, std::size_t index, const Secrets& secrets, ShardProjections& projections)
     : office_(office),
       index_(static_cast<std::uint16_t>(index)),
       worker_(office.workers[index]),
@@ -154,8 +154,8 @@ void Desk::on_request(const http::Request& r, http::Ticket t) {
     if (is(1, "tokens") && segments.size == 2) return post_token(r, t);
   }
   if (segments.size == 1) {
-    const bool known = is(0, "livez") || is(0, "readyz") || is(0, "metrics") ||
-                       is(0, "openapi.json") || is(0, "");
+    const bool known =
+        is(0, "livez") || is(0, "readyz") || is(0, "metrics") || is(0, "openapi.json") || is(0, "");
     if (known && !method(r, t, http::Method::get, "GET, HEAD")) return;
     if (is(0, "livez")) {
       worker_->respond(t, {200, "text/plain", kNoStore, "ok\n"});
@@ -163,8 +163,8 @@ void Desk::on_request(const http::Request& r, http::Ticket t) {
     }
     if (is(0, "readyz")) {
       const bool ready = !office_.stopping.load(std::memory_order_relaxed);
-      worker_->respond(t, {ready ? 200 : 503, "text/plain", kNoStore,
-                           ready ? "ready\n" : "stopping\n"});
+      worker_->respond(
+          t, {ready ? 200 : 503, "text/plain", kNoStore, ready ? "ready\n" : "stopping\n"});
       return;
     }
     if (is(0, "openapi.json")) {
@@ -180,7 +180,9 @@ void Desk::on_request(const http::Request& r, http::Ticket t) {
       return get_metrics(t);
     }
     if (is(0, "")) {
-      worker_->respond(t, {200, "text/plain", {},
+      worker_->respond(t, {200,
+                           "text/plain",
+                           {},
                            "fairsale: a flash sale that can prove it was fair.\n"
                            "The API is described by /openapi.json; sales are at /v1/sales.\n"});
       return;
@@ -221,11 +223,8 @@ void Desk::route_sale(const http::Request& r, http::Ticket t, const SkuName& sku
     if (!method(r, t, http::Method::get, "GET, HEAD")) return;
     Principal who;
     if (!authenticate(r, t, who) || !allow(t, who, who.role != Role::customer)) return;
-    return send(Query{.kind = Query::Kind::audit_head,
-                      .sku = sku,
-                      .who = who,
-                      .origin = index_,
-                      .ticket = t});
+    return send(Query{
+        .kind = Query::Kind::audit_head, .sku = sku, .who = who, .origin = index_, .ticket = t});
   }
   not_found(t);
 }
@@ -276,10 +275,11 @@ bool Desk::admit(const http::Request& r, http::Ticket t, const Principal& who,
     headers_.clear();
     append_rate_headers(headers_, policy, rate, verdict);
     problem(t, 429, "rate_limited", "Too many requests",
-            policy == "customer" ? "This customer sends too many requests. Wait as Retry-After says; "
-                                   "the same Idempotency-Key may be used again."
-                                 : "This address sends too many requests. Wait as Retry-After says; "
-                                   "the same Idempotency-Key may be used again.",
+            policy == "customer"
+                ? "This customer sends too many requests. Wait as Retry-After says; "
+                  "the same Idempotency-Key may be used again."
+                : "This address sends too many requests. Wait as Retry-After says; "
+                  "the same Idempotency-Key may be used again.",
             headers_);
     return false;
   };
@@ -380,11 +380,10 @@ void Desk::respond_sale(http::Ticket t, const Availability& a, std::string_view 
   worker_->respond_raw(t, a.response);
 }
 
-void Desk::put_sale(const http::Request& r, http::Ticket t, const SkuName& sku,
-                    const Principal&) {
+void Desk::put_sale(const http::Request& r, http::Ticket t, const SkuName& sku, const Principal&) {
   const auto existing = office_.board.find(sku.view());
-  const auto terms = bodies_.terms(r.body, office_.clock.now().wall,
-                                   existing ? &existing->terms : nullptr);
+  const auto terms =
+      bodies_.terms(r.body, office_.clock.now().wall, existing ? &existing->terms : nullptr);
   if (!terms) return bad_request(t, terms.error().message);
   const Reply reply{.origin = index_, .kind = Reply::Kind::put, .ticket = t};
   const auto actor = *Actor::from("operator");
@@ -544,8 +543,7 @@ void Desk::with_purchase(const http::Request& r, http::Ticket t, std::string_vie
 void Desk::post_token(const http::Request& r, http::Ticket t) {
   if (!method(r, t, http::Method::post, "POST")) return;
   Principal who;
-  if (!authenticate(r, t, who) || !allow(t, who, who.role != Role::customer) ||
-      !json_body(r, t)) {
+  if (!authenticate(r, t, who) || !allow(t, who, who.role != Role::customer) || !json_body(r, t)) {
     return;
   }
   const auto body = bodies_.token(r.body);
@@ -553,7 +551,7 @@ void Desk::post_token(const http::Request& r, http::Ticket t) {
   const std::int64_t expires = office_.clock.now().wall.value / 1000 + body->ttl_seconds;
   const std::string token = authenticator_.mint(body->customer.view(), expires);
   body_.clear();
-  http::JsonWriter(body_)
+  JsonWriter(body_)
       .begin_object()
       .member("token", std::string_view(token))
       .member("customer", body->customer.view())
@@ -654,7 +652,7 @@ void Desk::act(const Query& q) {
 
 void Desk::append_purchase(std::string& out, const Sale& sale, const PurchaseView& p, SkuId sku) {
   const std::string id = fmt::format("{}:{}", sale.sku(), p.purchase.value);
-  http::JsonWriter json(out);
+  JsonWriter json(out);
   json.begin_object()
       .member("purchase", std::string_view(id))
       .member("sku", sale.sku())
@@ -758,7 +756,8 @@ std::chrono::steady_clock::time_point Desk::on_turn() {
     m.turn_events.Observe(static_cast<double>(turn->events));
     m.turn_seconds.Observe(took.count());
   }
-  if (turn->snapshots > 0) office_.metrics.snapshots.Increment(static_cast<double>(turn->snapshots));
+  if (turn->snapshots > 0)
+    office_.metrics.snapshots.Increment(static_cast<double>(turn->snapshots));
   check_waits();
   post_mail();
   count();
@@ -790,7 +789,8 @@ void Desk::read_mail() {
       run(std::move(*query));
     } else {
       const auto& a = std::get<AnswerMail>(mail);
-      if (worker_ != nullptr) worker_->respond(a.ticket, {a.status, a.content_type, a.headers, a.body});
+      if (worker_ != nullptr)
+        worker_->respond(a.ticket, {a.status, a.content_type, a.headers, a.body});
     }
   }
 }
@@ -863,8 +863,8 @@ void Desk::count() {
     counted_ = false;
   }
   const http::WorkerStats stats = worker_->stats();
-  add(m.edge_refused, stats.refused + stats.over_capacity - last_stats_.refused -
-                          last_stats_.over_capacity);
+  add(m.edge_refused,
+      stats.refused + stats.over_capacity - last_stats_.refused - last_stats_.over_capacity);
   add(m.edge_timeouts, stats.timeouts - last_stats_.timeouts);
   if (stats.connections != last_stats_.connections) {
     m.connections.Increment(static_cast<double>(stats.connections) -
@@ -951,7 +951,7 @@ void Desk::on_decided(const fairsale::Ticket& ticket, SkuId sku, Seq seq, const 
       const auto* received = std::get_if<PaymentReceived>(&event);
       const auto* failed = std::get_if<PaymentFailed>(&event);
       const std::string id = fmt::format("{}:{}", sale.sku(), d.purchase.value);
-      http::JsonWriter json(body_);
+      JsonWriter json(body_);
       json.begin_object().member("purchase", std::string_view(id));
       json.member("status", d.kind == DecisionKind::payment_failure_noted
                                 ? std::string_view("failure_noted")
@@ -961,10 +961,10 @@ void Desk::on_decided(const fairsale::Ticket& ticket, SkuId sku, Seq seq, const 
                   received != nullptr ? received->reference.view() : failed->reference.view())
           .member("position", seq.value)
           .end_object();
-      return reply(r.origin, r.ticket, 200, http::kJson,
-                   d.repeated ? "Cache-Control: no-store\r\nIdempotent-Replayed: true\r\n"
-                              : kNoStore,
-                   body_);
+      return reply(
+          r.origin, r.ticket, 200, http::kJson,
+          d.repeated ? "Cache-Control: no-store\r\nIdempotent-Replayed: true\r\n" : kNoStore,
+          body_);
     }
     case Reply::Kind::refund:
       append(body_, R"({{"purchase":"{}:{}","status":"refunded","position":{}}})", sale.sku(),
@@ -990,7 +990,7 @@ void Desk::answer_attempt(const Reply& r, Seq seq, const Event& event, const Dec
   append(body_, R"({{"purchase":"{}:{}","sku":"{}","customer":"{}","quantity":{},)", sale.sku(),
          d.purchase.value, sale.sku(), attempt.customer.view(), d.quantity.value);
   if (reserved) {
-    const auto until = http::rfc3339(d.until);
+    const auto until = rfc3339(d.until);
     append(body_, R"("status":"reserved","until":"{}",)",
            std::string_view(until.data(), until.size()));
   } else {

@@ -24,7 +24,7 @@ class JsonMessage final : public spdlog::custom_flag_formatter {
   void format(const spdlog::details::log_msg& message, const std::tm&,
               spdlog::memory_buf_t& out) override {
     text_.clear();
-    http::append_json_string(text_, {message.payload.data(), message.payload.size()});
+    append_json_string(text_, {message.payload.data(), message.payload.size()});
     out.append(text_.data(), text_.data() + text_.size());
   }
   std::unique_ptr<custom_flag_formatter> clone() const override {

@@ -39,10 +39,9 @@ Metrics::Metrics()
                             "Slow requests, idle connections and stalled answers given up.")),
       turn_events(histogram(registry, "fairsale_turn_events", "Events in one commit.",
                             {1, 4, 16, 64, 256, 1024, 4096})),
-      turn_seconds(histogram(registry, "fairsale_turn_seconds",
-                             "Time to commit and decide what had arrived.",
-                             {0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
-                              0.1, 0.25, 1})),
+      turn_seconds(histogram(
+          registry, "fairsale_turn_seconds", "Time to commit and decide what had arrived.",
+          {0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1})),
       connections(gauge(registry, "fairsale_http_connections", "Open connections.")),
       skus(gauge(registry, "fairsale_skus", "SKUs with a log.")) {
   auto& kinds = prometheus::BuildCounter()

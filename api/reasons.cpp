@@ -6,8 +6,9 @@ Wording wording_of(Reason r) {
   switch (r) {
     case Reason::none: break;
     case Reason::not_started:
-      return {425, "Not started", "The sale has not started. Try again at its start, with a new "
-                                  "Idempotency-Key: this refusal is the answer to this one."};
+      return {425, "Not started",
+              "The sale has not started. Try again at its start, with a new "
+              "Idempotency-Key: this refusal is the answer to this one."};
     case Reason::paused:
       return {409, "Paused", "The sale is paused. Try again later with a new Idempotency-Key."};
     case Reason::ended: return {409, "Ended", "The sale has ended."};
@@ -18,11 +19,13 @@ Wording wording_of(Reason r) {
               "Fewer units are left than were asked for. Ask for less, with a new "
               "Idempotency-Key."};
     case Reason::line_full:
-      return {409, "Line full", "No unit is free now and the waiting line is full. Try again "
-                                "later with a new Idempotency-Key."};
+      return {409, "Line full",
+              "No unit is free now and the waiting line is full. Try again "
+              "later with a new Idempotency-Key."};
     case Reason::over_limit:
-      return {403, "Over the limit", "The customer's holds, orders and places in line would "
-                                     "exceed the sale's limit per customer."};
+      return {403, "Over the limit",
+              "The customer's holds, orders and places in line would "
+              "exceed the sale's limit per customer."};
     case Reason::quantity_invalid:
       return {422, "Invalid quantity",
               "The quantity must be at least 1 and at most the sale's units_per_purchase."};
@@ -33,17 +36,16 @@ Wording wording_of(Reason r) {
     case Reason::unknown_purchase:
       return {404, "Unknown purchase", "There is no purchase with this id."};
     case Reason::sale_exists:
-      return {409, "Sale exists", "The sale was scheduled meanwhile, on other terms. Read it and "
-                                  "send your change again."};
-    case Reason::terms_invalid:
-      return {422, "Invalid terms", "These terms cannot be sold under."};
+      return {409, "Sale exists",
+              "The sale was scheduled meanwhile, on other terms. Read it and "
+              "send your change again."};
+    case Reason::terms_invalid: return {422, "Invalid terms", "These terms cannot be sold under."};
     case Reason::not_changeable:
       return {409, "Not changeable",
               "Once a sale has started, only ends_at, line_limit and a higher limit_per_customer "
               "may be changed; stock by PATCH."};
     case Reason::stock_committed:
-      return {409, "Stock committed",
-              "The stock cannot be set below what is held and sold."};
+      return {409, "Stock committed", "The stock cannot be set below what is held and sold."};
     case Reason::not_held:
       return {409, "Not held", "The purchase is neither reserved, offered nor waiting."};
     case Reason::not_offered: return {409, "Not offered", "The offer no longer stands."};
@@ -55,8 +57,7 @@ Wording wording_of(Reason r) {
     case Reason::cancelled: return {409, "Cancelled", "The purchase was cancelled."};
     case Reason::amount_mismatch:
       return {409, "Amount mismatch", "The amount is not the price of the purchase."};
-    case Reason::not_ordered:
-      return {409, "Not ordered", "Only a paid purchase can be refunded."};
+    case Reason::not_ordered: return {409, "Not ordered", "Only a paid purchase can be refunded."};
     case Reason::reference_reused:
       return {422, "Reference reused",
               "This payment reference was used before with another amount."};

@@ -53,10 +53,9 @@ Result<void> serve(const ServerConfig& config,
                    const std::function<void(std::uint16_t, const Secrets&)>& on_ready,
                    const std::function<void()>& wait_for_stop) {
   Secrets secrets;
-  for (const auto& [source, secret] :
-       {std::pair{&config.operator_token, &secrets.operator_token},
-        std::pair{&config.shop_token, &secrets.shop_token},
-        std::pair{&config.customer_key, &secrets.customer_key}}) {
+  for (const auto& [source, secret] : {std::pair{&config.operator_token, &secrets.operator_token},
+                                       std::pair{&config.shop_token, &secrets.shop_token},
+                                       std::pair{&config.customer_key, &secrets.customer_key}}) {
     auto loaded = load_secret(*source);
     if (!loaded) return tl::unexpected(loaded.error());
     *secret = std::move(*loaded);

@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "projections/render.hpp"
+#include "core/json/json.hpp"
 
 namespace fairsale {
 
@@ -14,8 +14,8 @@ std::shared_ptr<const Availability> AvailabilityBoard::find(std::string_view sku
   return found->second->current;
 }
 
-std::vector<std::shared_ptr<const Availability>> AvailabilityBoard::list(
-    std::string_view after, std::size_t limit) const {
+std::vector<std::shared_ptr<const Availability>> AvailabilityBoard::list(std::string_view after,
+                                                                         std::size_t limit) const {
   std::vector<std::shared_ptr<const Availability>> out;
   const std::shared_lock lock(mutex_);
   for (auto it = by_name_.upper_bound(after); it != by_name_.end() && out.size() < limit; ++it) {
@@ -47,25 +47,30 @@ std::string render_sale(const Sale& sale) {
   const Counters& c = sale.counters();
   std::string out;
   out.reserve(512);
-  auto to = std::back_inserter(out);
-  fmt::format_to(to,
-                 R"({{"sku":"{}","state":"{}","stock":{},"available":{},"held":{},"sold":{},)"
-                 R"("waiting":{},"price":{{"amount":{},"currency":"{}"}},"starts_at":"{}",)",
-                 sale.sku(), name_of(sale.phase()), c.stocked.value, c.available.value,
-                 c.held.value, c.sold.value, c.waiting, t.price.amount.value,
-                 text_of(t.price.currency), rfc3339(t.starts_at));
+  JsonWriter json(out);
+  json.begin_object()
+      .member("sku", sale.sku())
+      .member("state", name_of(sale.phase()))
+      .member("stock", c.stocked.value)
+      .member("available", c.available.value)
+      .member("held", c.held.value)
+      .member("sold", c.sold.value)
+      .member("waiting", c.waiting)
+      .member("price", t.price)
+      .member("starts_at", t.starts_at)
+      .key("ends_at");
   if (t.ends_at == kNever) {
-    out += R"("ends_at":null,)";
+    json.null();
   } else {
-    fmt::format_to(to, R"("ends_at":"{}",)", rfc3339(t.ends_at));
+    json.value(t.ends_at);
   }
-  fmt::format_to(to,
-                 R"("hold_seconds":{},"grace_seconds":{},"limit_per_customer":{},)"
-                 R"("units_per_purchase":{},"line_limit":{},"line_policy":"{}","position":{}}})",
-                 seconds_of(t.hold), seconds_of(t.grace), t.limit_per_customer.value,
-                 t.units_per_purchase.value, t.line_limit,
-                 t.line_policy == LinePolicy::strict ? "strict" : "skip_if_unfit",
-                 sale.seq().value);
+  json.key("hold_seconds").seconds(t.hold).key("grace_seconds").seconds(t.grace);
+  json.member("limit_per_customer", t.limit_per_customer.value)
+      .member("units_per_purchase", t.units_per_purchase.value)
+      .member("line_limit", t.line_limit)
+      .member("line_policy", t.line_policy == LinePolicy::strict ? "strict" : "skip_if_unfit")
+      .member("position", sale.seq().value)
+      .end_object();
   return out;
 }
 

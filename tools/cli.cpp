@@ -1,5 +1,7 @@
 #include "tools/cli.hpp"
 
+#include "core/json/json.hpp"
+
 #include <fmt/format.h>
 
 #include <cerrno>
@@ -52,18 +54,9 @@ std::string grouped(unsigned long long n) {
 }
 
 std::string json_string(std::string_view s) {
-  std::string out = "\"";
-  for (const char c : s) {
-    if (c == '"' || c == '\\') {
-      out += '\\';
-      out += c;
-    } else if (static_cast<unsigned char>(c) < 0x20) {
-      out += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
-    } else {
-      out += c;
-    }
-  }
-  return out + "\"";
+  std::string out;
+  append_json_string(out, s);
+  return out;
 }
 
 void watch_signals() {

@@ -11,6 +11,7 @@
 #include <optional>
 #include <random>
 
+#include "core/json/json.hpp"
 #include "tools/cli.hpp"
 #include "tools/rush/audit.hpp"
 #include "tools/rush/crowd.hpp"
@@ -96,12 +97,6 @@ Result<void> parse_mix(RushOptions& o) {
   return {};
 }
 
-std::string rfc3339(std::chrono::system_clock::time_point t) {
-  const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(t.time_since_epoch());
-  const std::time_t seconds = ms.count() / 1000;
-  return fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:03d}Z", fmt::gmtime(seconds), ms.count() % 1000);
-}
-
 // "stock=1000,hold=2" as the body of PUT /v1/sales/{sku}.
 Result<std::string> sale_body(const std::string& create) {
   std::map<std::string_view, std::string_view> given;
@@ -167,8 +162,12 @@ Result<std::string> sale_body(const std::string& create) {
     if (!good) return fail(Fault::invalid, fmt::format("--create: {}={} is wrong", name, value));
   }
   const auto after = [](double seconds) {
-    return rfc3339(std::chrono::system_clock::now() +
-                   std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1000)));
+    const auto at = std::chrono::system_clock::now().time_since_epoch() +
+                    std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1000));
+    std::string text;
+    append_rfc3339(text,
+                   Timestamp{std::chrono::duration_cast<std::chrono::milliseconds>(at).count()});
+    return text;
   };
   if (opens_in > 0) body += fmt::format(R"("starts_at":"{}",)", after(opens_in));
   if (ends_in > 0) body += fmt::format(R"("ends_at":"{}",)", after(ends_in));

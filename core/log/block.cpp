@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 #include <limits>
 
@@ -13,7 +14,14 @@ namespace fairsale {
 
 using namespace block_format;
 
-BlockBuilder::BlockBuilder() : buffer_(kMaxBlockBytes) {}
+namespace {
+
+// Most blocks are small, and a turn may need one builder for each of a thousand SKUs.
+constexpr std::size_t kFirstBufferBytes = 4096;
+
+}  // namespace
+
+BlockBuilder::BlockBuilder() : buffer_(kFirstBufferBytes) {}
 
 void BlockBuilder::begin(SkuId sku, const Head& head, Timestamp time, Epoch epoch) {
   FAIRSALE_INVARIANT(time >= head.time && time.value >= 0 && time.value <= kMaxTimestampMs,
@@ -29,6 +37,9 @@ void BlockBuilder::begin(SkuId sku, const Head& head, Timestamp time, Epoch epoc
 
 bool BlockBuilder::add(const Event& event) {
   if (header_.count == kMaxBlockEvents || kPayloadEnd - used_ < kLargestEventBytes) return false;
+  if (buffer_.size() - used_ < kLargestEventBytes + kTrailerSize) {
+    buffer_.resize(std::min(buffer_.size() * 2, kMaxBlockBytes));
+  }
   used_ += encoder_.encode(event, buffer_.data() + used_);
   ++header_.count;
   return true;

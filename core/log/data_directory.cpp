@@ -75,7 +75,8 @@ Result<void> prepare_version(const fs::path& directory) {
                         std::as_bytes(std::span(kVersionText.data(), kVersionText.size())));
 }
 
-// Creates the directory and those above it, durably.
+}  // namespace
+
 Result<void> ensure_directory(const fs::path& directory) {
   std::error_code ec;
   fs::path path = fs::absolute(directory, ec).lexically_normal();
@@ -92,8 +93,6 @@ Result<void> ensure_directory(const fs::path& directory) {
   }
   return {};
 }
-
-}  // namespace
 
 Result<File> take_directory(const fs::path& directory) {
   if (auto ok = ensure_directory(directory); !ok) return tl::unexpected(ok.error());

@@ -15,6 +15,9 @@ inline constexpr std::string_view kDamageAdvice =
     "Keep a copy of the directory as it is, then restore a backup; a later version of fairsale "
     "brings `fairsale repair`.";
 
+// Creates the directory and those above it, durably, unless they are there.
+Result<void> ensure_directory(const std::filesystem::path& directory);
+
 // Creates the directory and its VERSION when they do not exist, checks VERSION otherwise, and
 // locks the directory for as long as the returned file lives. Fails with busy, unsupported,
 // damaged, invalid (the directory holds other things), full or io.

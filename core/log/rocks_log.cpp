@@ -4,6 +4,7 @@
 #include <rocksdb/cache.h>
 #include <rocksdb/db.h>
 #include <rocksdb/env.h>
+#include <rocksdb/listener.h>
 #include <rocksdb/table.h>
 
 #include <array>
@@ -60,6 +61,16 @@ class NoInfoLog : public rocksdb::Logger {
   void Logv(const char*, va_list) override {}
 };
 
+// What reached the disk before a failed write or sync is not known, so RocksDB must not resume by
+// itself; it would when a full disk has space again.
+class NeverResume : public rocksdb::EventListener {
+ public:
+  void OnErrorRecoveryBegin(rocksdb::BackgroundErrorReason, rocksdb::Status,
+                            bool* auto_recovery) override {
+    *auto_recovery = false;
+  }
+};
+
 rocksdb::DBOptions database_options(const RocksLogOptions& o) {
   rocksdb::DBOptions d;
   if (o.env != nullptr) d.env = o.env;
@@ -76,8 +87,8 @@ rocksdb::DBOptions database_options(const RocksLogOptions& o) {
   d.manual_wal_flush = false;
   d.wal_compression = rocksdb::kNoCompression;
   d.track_and_verify_wals_in_manifest = false;
-  // What reached the disk before a failed write or sync is not known: never resume by itself.
   d.max_bgerror_resume_count = 0;
+  d.listeners.push_back(std::make_shared<NeverResume>());
   // Bounds recovery: this much may have to be replayed.
   d.max_total_wal_size = 128 * kMiB;
   d.max_background_jobs = 2;
@@ -316,6 +327,8 @@ Result<void> RocksLog::open(const std::optional<Acked>& acked, RecoveryReport& r
     if (auto ok = acked_->sync(); !ok) return ok;
   }
 
+  // RocksDB creates its directory, but first complains on standard error that there is none.
+  if (auto ok = ensure_directory(log_directory()); !ok) return ok;
   rocksdb::DBOptions d = database_options(options_);
   d.create_if_missing = !exists;
   d.create_missing_column_families = true;

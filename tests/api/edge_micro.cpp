@@ -61,7 +61,7 @@ BENCHMARK(parse_purchase);
 
 void render_time(benchmark::State& state) {
   std::int64_t ms = 1'795'500'000'000;
-  for (auto _ : state) benchmark::DoNotOptimize(http::rfc3339(Timestamp{++ms}));
+  for (auto _ : state) benchmark::DoNotOptimize(rfc3339(Timestamp{++ms}));
 }
 BENCHMARK(render_time);
 

@@ -34,7 +34,7 @@ class Purchases final : public http::Service {
   std::chrono::steady_clock::time_point on_turn() override {
     for (const auto ticket : waiting_) {
       body_.clear();
-      http::JsonWriter json(body_);
+      JsonWriter json(body_);
       json.begin_object()
           .member("purchase", "demo:17")
           .member("sku", "demo")

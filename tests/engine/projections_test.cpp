@@ -2,7 +2,6 @@
 
 #include "projections/availability.hpp"
 #include "projections/purchases.hpp"
-#include "projections/render.hpp"
 #include "tests/engine/shop.hpp"
 
 namespace fairsale::test {
@@ -169,15 +168,6 @@ TEST(Projections, SeededFromAnyStateEqualsFollowedFromTheStart) {
       RC_ASSERT(late.all[i]->digest(a) == shop.projected.all[i]->digest(a));
     }
   }));
-}
-
-TEST(Render, TimesAndDurations) {
-  EXPECT_EQ(rfc3339(Timestamp{0}), "1970-01-01T00:00:00.000Z");
-  EXPECT_EQ(rfc3339(Timestamp{1'795'500'000'123}), "2026-11-24T06:00:00.123Z");
-  EXPECT_EQ(rfc3339(Timestamp{kMaxTimestampMs}), "9999-12-31T23:59:59.999Z");
-  EXPECT_EQ(seconds_of(Duration{120'000}), "120");
-  EXPECT_EQ(seconds_of(Duration{1'500}), "1.5");
-  EXPECT_EQ(seconds_of(Duration{1}), "0.001");
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <rocksdb/db.h>
 
+#include <array>
 #include <cstring>
 
 #include "core/log/acked.hpp"
@@ -205,6 +206,17 @@ TEST_F(Recovery, a_flipped_bit_before_the_end_is_refused_even_without_acked) {
     }
   }
   EXPECT_EQ(read_all(*open_log(data), chain.sku()).size(), 5U);
+}
+
+TEST_F(Recovery, a_torn_end_of_a_file_that_is_not_the_last_is_refused) {
+  // A later file was begun when this one was durable, even if nothing in it is legible.
+  forget_the_last_acknowledgement();
+  truncate_file(wal, fs::file_size(wal) - 1);
+  const std::array<std::byte, 5> illegible{std::byte{1}};
+  write_file(data / "log/999999.log", illegible);
+  expect_refused({wal.string()});
+  truncate_file(data / "log/999999.log", 0);
+  expect_cut(4);
 }
 
 TEST_F(Recovery, a_log_that_ends_before_what_was_acknowledged_is_refused) {

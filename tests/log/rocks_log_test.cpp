@@ -296,6 +296,8 @@ TEST(DeadLog, after_a_half_written_commit_restarts_without_it) {
     failing.files->fail_append = false;
     EXPECT_FALSE(failing.log->append(std::vector{a.block()}));
   }
+  // RocksDB has not mended anything by itself, which it would by flushing to a table.
+  EXPECT_TRUE(log_files(dir / "data", ".sst").empty());
   RecoveryReport report;
   const auto log = open_log(dir / "data", &report);
   ASSERT_TRUE(log);
