@@ -106,7 +106,7 @@ Apply yes_or_no(bool& (*field)(ServerConfig&)) {
 
 std::string apply_listen(const std::string& text, ServerConfig& config) {
   const std::size_t colon = text.rfind(':');
-  const std::string wrong = "must be ADDRESS:PORT, such as 127.0.0.1:8080, 0.0.0.0:80 or [::]:80";
+  std::string wrong = "must be ADDRESS:PORT, such as 127.0.0.1:8080, 0.0.0.0:80 or [::]:80";
   if (colon == std::string::npos || colon == 0) return wrong;
   std::string address = text.substr(0, colon);
   const bool bracketed = address.size() > 2 && address.front() == '[' && address.back() == ']';
@@ -119,10 +119,12 @@ std::string apply_listen(const std::string& text, ServerConfig& config) {
   return {};
 }
 
+// A member's path cannot stand in parentheses. NOLINTBEGIN(bugprone-macro-parentheses)
 #define FIELD(path)                \
   +[](ServerConfig & c) -> auto& { \
     return c.path;                 \
   }
+// NOLINTEND(bugprone-macro-parentheses)
 
 const std::vector<Setting>& settings() {
   static const std::vector<Setting> all = {

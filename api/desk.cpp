@@ -16,10 +16,13 @@ using std::chrono::steady_clock;
 
 constexpr std::size_t kMaxWaits = 4096;  // requests that wait for a position
 constexpr milliseconds kMinSeqPatience{2000};
-constexpr milliseconds kMinSeqPoll{5};            // another shard's position is not announced
+constexpr milliseconds kMinSeqPoll{2};            // how often those who wait are looked after
+constexpr std::uint64_t kMaxAhead = 65'536;       // no sale gets that far within the patience
 constexpr std::size_t kCustomerPurchases = 1000;  // the most that one listing shows
 constexpr std::string_view kRetrySoon = "Retry-After: 1\r\n";
 constexpr std::string_view kNoStore = "Cache-Control: no-store\r\n";
+constexpr std::string_view kNoStoreReplayed =
+    "Cache-Control: no-store\r\nIdempotent-Replayed: true\r\n";
 
 // A log line or header must not be forged by what is echoed: ids are checked before they get here.
 template <class... Args>
@@ -162,7 +165,7 @@ void Desk::on_request(const http::Request& r, http::Ticket t) {
       return;
     }
     if (is(0, "readyz")) {
-      const bool ready = !office_.stopping.load(std::memory_order_relaxed);
+      const bool ready = !worker_->draining();
       worker_->respond(
           t, {ready ? 200 : 503, "text/plain", kNoStore, ready ? "ready\n" : "stopping\n"});
       return;
@@ -359,11 +362,8 @@ void Desk::get_sale(const http::Request& r, http::Ticket t, const SkuName& sku) 
   const auto now = office_.board.find(sku.view());
   if (!now) return refuse(index_, t, Reason::unknown_sale, sku.view(), Seq{0}, Seq{0});
   if (now->position < wanted) {
-    if (sale_waits_.size() >= kMaxWaits) {
-      ++overloaded_;
-      return problem(t, 503, "overloaded", "Overloaded", "Too many readers wait. Try again.",
-                     kRetrySoon);
-    }
+    // A wait costs more than a look, so a stranger's are limited like a customer's requests.
+    if (!admit(r, t, Principal{}, {}) || !may_wait(index_, t, wanted, now->position)) return;
     sale_waits_.push_back({sku, wanted, t, worker_->now() + kMinSeqPatience});
     return;
   }
@@ -454,7 +454,7 @@ void Desk::get_purchases(const http::Request& r, http::Ticket t, const SkuName& 
   } else if (given != http::Parameter::present || !is_customer_name(customer)) {
     return bad_request(t, "customer must name one customer: ?customer=...");
   }
-  if (!allow(t, who, who.may_act_for(customer)) || !admit(r, t, who, {})) return;
+  if (!allow(t, who, who.may_act_for(customer)) || !admit(r, t, who, who.customer.view())) return;
   Query q{.kind = Query::Kind::customer,
           .sku = sku,
           .customer = *CustomerId::from(customer),
@@ -567,19 +567,24 @@ void Desk::get_metrics(http::Ticket t) {
 
 // ---- To the shards ----
 
+void Desk::stopping(http::Ticket t) {
+  problem(t, 503, "stopping", "Stopping",
+          "The server is going down; nothing was recorded. Try again with the same "
+          "Idempotency-Key.",
+          kRetrySoon);
+}
+
 void Desk::send(SkuId sku, const Event& event, const Reply& reply) {
-  if (office_.stopping.load(std::memory_order_relaxed)) {
-    return problem(reply.ticket, 503, "stopping", "Stopping",
-                   "The server is going down; nothing was recorded. Try again with the same "
-                   "Idempotency-Key.",
-                   kRetrySoon);
-  }
+  if (worker_->draining()) return stopping(reply.ticket);
   const std::size_t owner = office_.engine.shard_of(sku);
   if (owner == index_) return submit(sku, event, reply);
   outgoing_[owner].push_back(EventMail{sku, event, reply});
 }
 
 void Desk::send(Query&& q) {
+  const bool acts = q.kind == Query::Kind::give_up || q.kind == Query::Kind::payment ||
+                    q.kind == Query::Kind::refund;
+  if (acts && worker_->draining()) return stopping(q.ticket);
   const std::size_t owner = office_.engine.shard_of(sku_id(q.sku.view()));
   if (owner == index_) return run(std::move(q));
   outgoing_[owner].push_back(std::move(q));
@@ -590,12 +595,7 @@ void Desk::submit(SkuId sku, const Event& event, const Reply& reply) {
     case Admission::accepted: return;
     case Admission::unknown_sale:
       return refuse(reply.origin, reply.ticket, Reason::unknown_sale, {}, Seq{0}, Seq{0});
-    case Admission::overloaded:
-      ++overloaded_;
-      return problem(reply.origin, reply.ticket, 503, "overloaded", "Overloaded",
-                     "Too much is waiting; nothing was recorded. Try again with the same "
-                     "Idempotency-Key.",
-                     kRetrySoon);
+    case Admission::overloaded: return overloaded(reply.origin, reply.ticket);
     case Admission::id_taken:
       return problem(reply.origin, reply.ticket, 409, "id_taken", "SKU id taken",
                      "Another SKU's name has the same id. Choose another name.");
@@ -614,12 +614,7 @@ void Desk::run(Query&& q) {
     case Query::Kind::refund: return act(q);
     default: break;
   }
-  if (queries_.size() >= kMaxWaits) {
-    ++overloaded_;
-    return problem(q.origin, q.ticket, 503, "overloaded", "Overloaded",
-                   "Too many readers wait. Try again.", kRetrySoon);
-  }
-  queries_.push_back(std::move(q));
+  looks_.push_back(std::move(q));
 }
 
 void Desk::act(const Query& q) {
@@ -630,10 +625,6 @@ void Desk::act(const Query& q) {
   if (!index ||
       !q.who.may_act_for(sale->customer_name(CustomerIndex{sale->purchase(*index).customer}))) {
     return refuse(q.origin, q.ticket, Reason::unknown_purchase, {}, Seq{0}, Seq{0});
-  }
-  if (office_.stopping.load(std::memory_order_relaxed)) {
-    return problem(q.origin, q.ticket, 503, "stopping", "Stopping",
-                   "The server is going down; nothing was recorded. Try again.", kRetrySoon);
   }
   Reply reply{.origin = q.origin, .kind = Reply::Kind::give_up, .ticket = q.ticket};
   switch (q.kind) {
@@ -743,7 +734,9 @@ void Desk::answer_query(const Query& q) {
 // ---- Turns ----
 
 std::chrono::steady_clock::time_point Desk::on_turn() {
+  // What others are to decide is on its way while this shard syncs, and their answers after it.
   read_mail();
+  post_mail();
   const auto begun = steady_clock::now();
   const auto turn = shard_.turn(*this);
   if (!turn) office_.fail(turn.error());
@@ -756,17 +749,22 @@ std::chrono::steady_clock::time_point Desk::on_turn() {
     m.turn_events.Observe(static_cast<double>(turn->events));
     m.turn_seconds.Observe(took.count());
   }
-  if (turn->snapshots > 0)
+  if (turn->snapshots > 0) {
     office_.metrics.snapshots.Increment(static_cast<double>(turn->snapshots));
+  }
+  if (turn->snapshot_error) {
+    spdlog::warn("A snapshot could not be written, so the next start takes longer: {}",
+                 turn->snapshot_error->message);
+  }
+  answer_looks();
   check_waits();
-  post_mail();
+  post_answers();
   count();
 
   auto next = steady_clock::time_point::max();
   if (const auto in = shard_.next_turn_in()) next = steady_clock::now() + milliseconds(in->value);
-  if (!sale_waits_.empty() || !queries_.empty()) {
-    next = std::min(next, steady_clock::now() + kMinSeqPoll);
-  }
+  if (!sale_waits_.empty() || !waits_.empty()) next = std::min(next, next_check_);
+  if (read_ < incoming_.size()) next = steady_clock::now();
   return next;
 }
 
@@ -780,34 +778,35 @@ void Desk::serve_others() {
 }
 
 void Desk::read_mail() {
-  incoming_.clear();
-  office_.mailboxes[index_]->take(incoming_);
-  for (Mail& mail : incoming_) {
+  if (read_ == incoming_.size()) {
+    incoming_.clear();
+    read_ = 0;
+    office_.mailboxes[index_]->take(incoming_);
+    for (const Mail& mail : incoming_) {
+      if (const auto* a = std::get_if<AnswerMail>(&mail)) {
+        worker_->respond(a->ticket, {a->status, a->content_type, a->headers, a->body});
+      }
+    }
+  }
+  // What finds the inbox full waits for the next turn, in its order, and is not refused: which
+  // worker a shopper's connection came to must not matter.
+  for (; read_ < incoming_.size() && !shard_.full(); ++read_) {
+    Mail& mail = incoming_[read_];
     if (auto* event = std::get_if<EventMail>(&mail)) {
       submit(event->sku, event->event, event->reply);
     } else if (auto* query = std::get_if<Query>(&mail)) {
       run(std::move(*query));
-    } else {
-      const auto& a = std::get<AnswerMail>(mail);
-      if (worker_ != nullptr)
-        worker_->respond(a.ticket, {a.status, a.content_type, a.headers, a.body});
     }
   }
 }
 
 void Desk::post_mail() {
   for (std::size_t to = 0; to < outgoing_.size(); ++to) {
-    if (outgoing_[to].empty() && answers_[to].empty()) continue;
-    if (!answers_[to].empty()) office_.mailboxes[to]->put_answers(answers_[to]);
-    if (!outgoing_[to].empty() && !office_.mailboxes[to]->put(outgoing_[to])) {
+    if (outgoing_[to].empty()) continue;
+    if (!office_.mailboxes[to]->put(outgoing_[to])) {
       for (const Mail& mail : outgoing_[to]) {
         const auto* event = std::get_if<EventMail>(&mail);
-        ++overloaded_;
-        problem(event != nullptr ? event->reply.ticket : std::get<Query>(mail).ticket, 503,
-                "overloaded", "Overloaded",
-                "Too much is waiting; nothing was recorded. Try again with the same "
-                "Idempotency-Key.",
-                kRetrySoon);
+        overloaded(index_, event != nullptr ? event->reply.ticket : std::get<Query>(mail).ticket);
       }
       outgoing_[to].clear();
     }
@@ -815,21 +814,62 @@ void Desk::post_mail() {
   }
 }
 
+void Desk::post_answers() {
+  for (std::size_t to = 0; to < answers_.size(); ++to) {
+    if (answers_[to].empty()) continue;
+    office_.mailboxes[to]->put_answers(answers_[to]);
+    office_.workers[to]->wake();
+  }
+}
+
+void Desk::overloaded(std::uint16_t origin, http::Ticket t) {
+  ++overloaded_;
+  problem(origin, t, 503, "overloaded", "Overloaded",
+          "Too much is waiting; nothing was recorded. Try again with the same Idempotency-Key.",
+          kRetrySoon);
+}
+
+// Looks see everything that was decided in this turn.
+void Desk::answer_looks() {
+  for (Query& q : looks_) {
+    const Sale* sale = q.min_seq.value > 0 ? shard_.find(sku_id(q.sku.view())) : nullptr;
+    if (sale == nullptr || sale->seq() >= q.min_seq) {
+      answer_query(q);
+    } else if (may_wait(q.origin, q.ticket, q.min_seq, sale->seq())) {
+      waits_.push_back(std::move(q));
+    }
+  }
+  looks_.clear();
+}
+
+// Answers by itself and returns false when waiting for that position is of no use or too many wait.
+bool Desk::may_wait(std::uint16_t origin, http::Ticket t, Seq wanted, Seq position) {
+  if (wanted.value - position.value > kMaxAhead) {
+    too_late(origin, t);
+    return false;
+  }
+  if (sale_waits_.size() + waits_.size() < kMaxWaits) return true;
+  overloaded(origin, t);
+  return false;
+}
+
+void Desk::too_late(std::uint16_t origin, http::Ticket t) {
+  problem(origin, t, 503, "position_not_reached", "Position not reached",
+          "The sale has not come to min_seq yet. Was it read from this sale?", kRetrySoon);
+}
+
 void Desk::check_waits() {
+  if (sale_waits_.empty() && waits_.empty()) return;
   const auto now = steady_clock::now();
-  const auto late = [&](std::uint16_t origin, http::Ticket t) {
-    problem(origin, t, 503, "position_not_reached", "Position not reached",
-            "The sale has not come to min_seq yet. Was it read from this sale?", kRetrySoon);
-  };
-  // Answering can only shorten these lists' waits, never add to them.
-  std::erase_if(queries_, [&](const Query& q) {
-    if (q.min_seq.value > 0) {
-      const Sale* sale = shard_.find(sku_id(q.sku.view()));
-      if (sale != nullptr && sale->seq() < q.min_seq) {
-        if (now < q.deadline) return false;
-        late(q.origin, q.ticket);
-        return true;
-      }
+  if (now < next_check_) return;
+  next_check_ = now + kMinSeqPoll;
+  // Answering never adds to these lists.
+  std::erase_if(waits_, [&](const Query& q) {
+    const Sale* sale = shard_.find(sku_id(q.sku.view()));
+    if (sale != nullptr && sale->seq() < q.min_seq) {
+      if (now < q.deadline) return false;
+      too_late(q.origin, q.ticket);
+      return true;
     }
     answer_query(q);
     return true;
@@ -841,7 +881,7 @@ void Desk::check_waits() {
       return true;
     }
     if (now < w.deadline) return false;
-    late(index_, w.ticket);
+    too_late(index_, w.ticket);
     return true;
   });
 }
@@ -961,15 +1001,14 @@ void Desk::on_decided(const fairsale::Ticket& ticket, SkuId sku, Seq seq, const 
                   received != nullptr ? received->reference.view() : failed->reference.view())
           .member("position", seq.value)
           .end_object();
-      return reply(
-          r.origin, r.ticket, 200, http::kJson,
-          d.repeated ? "Cache-Control: no-store\r\nIdempotent-Replayed: true\r\n" : kNoStore,
-          body_);
+      return reply(r.origin, r.ticket, 200, http::kJson, d.repeated ? kNoStoreReplayed : kNoStore,
+                   body_);
     }
     case Reply::Kind::refund:
       append(body_, R"({{"purchase":"{}:{}","status":"refunded","position":{}}})", sale.sku(),
              d.purchase.value, seq.value);
-      return reply(r.origin, r.ticket, 200, http::kJson, kNoStore, body_);
+      return reply(r.origin, r.ticket, 200, http::kJson, d.repeated ? kNoStoreReplayed : kNoStore,
+                   body_);
     case Reply::Kind::attempt: break;
   }
 }

@@ -116,7 +116,6 @@ struct Office {
   std::string_view openapi;
   std::vector<std::unique_ptr<Mailbox>> mailboxes;
   std::vector<http::Worker*> workers;
-  std::atomic<bool> stopping{false};
   std::atomic<std::size_t> serving{0};  // workers whose loop is running
   // Called when the log has failed: never returns. Nothing may be acknowledged any more.
   void (*fail)(const Error&) = nullptr;
@@ -173,6 +172,7 @@ class Desk final : public http::Service, public Answers {
   void act(const Query&);
   void read_mail();
   void post_mail();
+  void post_answers();
 
   // Answers, to a request of this desk or another's.
   void reply(std::uint16_t origin, http::Ticket, int status, std::string_view content_type,
@@ -191,7 +191,12 @@ class Desk final : public http::Service, public Answers {
   void respond_sale(http::Ticket, const Availability&, std::string_view if_none_match);
   void answer_attempt(const Reply&, Seq, const Event&, const Decision&, const Sale&);
   void append_purchase(std::string& out, const Sale&, const PurchaseView&, SkuId);
+  void answer_looks();
   void check_waits();
+  bool may_wait(std::uint16_t origin, http::Ticket, Seq wanted, Seq position);
+  void too_late(std::uint16_t origin, http::Ticket);
+  void overloaded(std::uint16_t origin, http::Ticket);
+  void stopping(http::Ticket);
   void count();
 
   Office& office_;
@@ -203,10 +208,13 @@ class Desk final : public http::Service, public Answers {
   BodyReader bodies_;
 
   std::vector<Mail> incoming_;
+  std::size_t read_ = 0;  // of incoming_; the rest waits for room in the shard's inbox
   std::vector<std::vector<Mail>> outgoing_;  // events and queries, by desk
   std::vector<std::vector<Mail>> answers_;   // by desk
-  std::vector<Query> queries_;               // to be answered after this turn, or after min_seq
+  std::vector<Query> looks_;                 // to be answered after this turn
+  std::vector<Query> waits_;                 // to be answered once their min_seq is reached
   std::vector<SaleWait> sale_waits_;
+  std::chrono::steady_clock::time_point next_check_{};  // of those who wait
   std::string body_;
   std::string headers_;
 

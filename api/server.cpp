@@ -122,13 +122,15 @@ Result<void> serve(const ServerConfig& config,
       threads.emplace_back([&, i] {
         workers[i]->run(*desks[i]);
         desks[i]->serve_others();
-        if (auto saved = (*engine)->shard(i).stop(); !saved) log_failed(saved.error());
+        if (const auto last = (*engine)->shard(i).stop(); last.snapshot_error) {
+          spdlog::warn("A snapshot could not be written, so the next start takes longer: {}",
+                       last.snapshot_error->message);
+        }
       });
     }
     on_ready(listening->port, secrets);
     wait_for_stop();
     spdlog::info("Stopping: no new work, what was admitted is finished");
-    office.stopping = true;
     for (auto& worker : workers) worker->drain(config.drain_timeout);
   }
   spdlog::info("Stopped: {} requests served", static_cast<std::uint64_t>(metrics.requests.Value()));

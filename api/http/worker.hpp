@@ -21,12 +21,12 @@ namespace fairsale::http {
 
 // The bounds of the edge. Each has a status: what goes over it is answered, not left hanging.
 struct Limits {
-  std::size_t header_bytes = 8 * 1024;    // request line and fields; over it 431
-  std::size_t target_bytes = 1024;        // over it 414
-  std::size_t body_bytes = 16 * 1024;     // decoded; over it 413
-  std::size_t connections = 20'000;       // of one worker; over it 503 and close
-  std::size_t pipeline = 64;              // unanswered requests of a connection; then reading stops
-  std::size_t output_bytes = 256 * 1024;  // unsent bytes at which no new request is begun
+  std::size_t header_bytes = 8'192;    // request line and fields; over it 431
+  std::size_t target_bytes = 1'024;    // over it 414
+  std::size_t body_bytes = 16'384;     // decoded; over it 413
+  std::size_t connections = 20'000;    // of one worker; over it 503 and close
+  std::size_t pipeline = 64;           // unanswered requests of a connection; then reading stops
+  std::size_t output_bytes = 262'144;  // unsent bytes at which no new request is begun
   std::size_t requests_per_turn = 4096;
   std::chrono::milliseconds header_timeout{10'000};  // from a request's first byte; then 408
   std::chrono::milliseconds body_timeout{10'000};    // from the end of the header; then 408

@@ -42,8 +42,8 @@ inline constexpr std::uint32_t kNoIndex = std::numeric_limits<std::uint32_t>::ma
 struct Decision {
   DecisionKind kind = DecisionKind::noted;
   Reason reason = Reason::none;
-  bool repeated = false;  // the first answer again: nothing changed
-  Quantity quantity;      // of the purchase, or of what the decision is about
+  bool repeated = false;             // the first answer again: nothing changed
+  Quantity quantity;                 // of the purchase, or of what the decision is about
   std::uint32_t place = 0;           // waiting: the place in line at that moment, from 1
   CustomerIndex customer{kNoIndex};  // whose purchase, if it is about one
   Seq purchase;                      // position of the purchase's attempt; 0 when about none

@@ -14,7 +14,7 @@ namespace fairsale {
 }  // namespace fairsale
 
 // Always on, in every build type.
-#define FAIRSALE_INVARIANT(condition, what)                                    \
-  (__builtin_expect(static_cast<bool>(condition), 1)                           \
-       ? static_cast<void>(0)                                                  \
+#define FAIRSALE_INVARIANT(condition, what)          \
+  (__builtin_expect(static_cast<bool>(condition), 1) \
+       ? static_cast<void>(0)                        \
        : ::fairsale::invariant_broken(what " [" #condition "]", __FILE__, __LINE__))

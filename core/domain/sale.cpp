@@ -74,10 +74,10 @@ Decision Sale::apply(Seq seq, Timestamp at, const Event& event, DecisionSink& si
       },
       event);
   drop_stale_holds();
-  FAIRSALE_INVARIANT(std::uint64_t{counters_.available.value} + counters_.held.value +
-                             counters_.sold.value ==
-                         counters_.stocked.value,
-                     "available + held + sold == stocked");
+  FAIRSALE_INVARIANT(
+      std::uint64_t{counters_.available.value} + counters_.held.value + counters_.sold.value ==
+          counters_.stocked.value,
+      "available + held + sold == stocked");
   return answer;
 }
 
@@ -122,9 +122,9 @@ std::string_view Sale::customer_name(CustomerIndex c) const {
 
 std::optional<CustomerIndex> Sale::find_customer(std::string_view name) const {
   // The links are only read here; LinearIndex wants one type for reading and inserting.
-  const std::uint32_t found =
-      customer_index_.find(CustomerLinks{const_cast<Sale&>(*this)}, hash_of(name),
-                           [&](std::uint32_t i) { return customer_name(CustomerIndex{i}) == name; });
+  const std::uint32_t found = customer_index_.find(
+      CustomerLinks{const_cast<Sale&>(*this)}, hash_of(name),
+      [&](std::uint32_t i) { return customer_name(CustomerIndex{i}) == name; });
   if (found == LinearIndex::kNone) return std::nullopt;
   return CustomerIndex{found};
 }
@@ -164,8 +164,8 @@ Decision Sale::act(Step& step, const SaleScheduled& e) {
 
 Decision Sale::act(Step& step, const SaleChanged& e) {
   if (over()) {
-    return emit(step, {.kind = DecisionKind::refused,
-                       .reason = closed_ ? Reason::closed : Reason::ended});
+    return emit(
+        step, {.kind = DecisionKind::refused, .reason = closed_ ? Reason::closed : Reason::ended});
   }
   if (check_terms(e.terms) != TermsFault::none) {
     return emit(step, {.kind = DecisionKind::refused, .reason = Reason::terms_invalid});
@@ -202,8 +202,8 @@ Decision Sale::set_terms(Step& step, const Terms& wanted) {
 
 Decision Sale::act(Step& step, const SalePaused&) {
   if (over()) {
-    return emit(step, {.kind = DecisionKind::refused,
-                       .reason = closed_ ? Reason::closed : Reason::ended});
+    return emit(
+        step, {.kind = DecisionKind::refused, .reason = closed_ ? Reason::closed : Reason::ended});
   }
   if (paused_) return emit(step, {.kind = DecisionKind::noted});
   paused_ = true;
@@ -212,8 +212,8 @@ Decision Sale::act(Step& step, const SalePaused&) {
 
 Decision Sale::act(Step& step, const SaleResumed&) {
   if (over()) {
-    return emit(step, {.kind = DecisionKind::refused,
-                       .reason = closed_ ? Reason::closed : Reason::ended});
+    return emit(
+        step, {.kind = DecisionKind::refused, .reason = closed_ ? Reason::closed : Reason::ended});
   }
   if (!paused_) return emit(step, {.kind = DecisionKind::noted});
   paused_ = false;
@@ -231,8 +231,7 @@ Decision Sale::act(Step& step, const SaleClosed&) {
 }
 
 Decision Sale::act(Step& step, const StockAdjusted& e) {
-  const std::uint64_t committed =
-      std::uint64_t{counters_.held.value} + counters_.sold.value;
+  const std::uint64_t committed = std::uint64_t{counters_.held.value} + counters_.sold.value;
   if (e.stock.value > kMaxStock) {
     return emit(step, {.kind = DecisionKind::refused, .reason = Reason::terms_invalid});
   }
@@ -242,8 +241,7 @@ Decision Sale::act(Step& step, const StockAdjusted& e) {
   if (e.stock == counters_.stocked) return emit(step, {.kind = DecisionKind::noted});
   counters_.stocked = e.stock;
   counters_.available = Quantity{static_cast<std::uint32_t>(e.stock.value - committed)};
-  const Decision answer =
-      emit(step, {.kind = DecisionKind::stock_adjusted, .quantity = e.stock});
+  const Decision answer = emit(step, {.kind = DecisionKind::stock_adjusted, .quantity = e.stock});
   settle(step);
   return answer;
 }
@@ -320,9 +318,9 @@ Decision Sale::act(Step& step, const OfferDeclined& e) { return give_up(step, e.
 Decision Sale::give_up(Step& step, Seq purchase, bool only_offered) {
   const auto found = find_purchase(purchase);
   if (!found) {
-    return emit(step, {.kind = DecisionKind::refused,
-                       .reason = Reason::unknown_purchase,
-                       .purchase = purchase});
+    return emit(
+        step,
+        {.kind = DecisionKind::refused, .reason = Reason::unknown_purchase, .purchase = purchase});
   }
   const std::uint32_t index = found->value;
   const PurchaseStatus status = purchases_[index].status;
@@ -348,8 +346,7 @@ Decision Sale::give_up(Step& step, Seq purchase, bool only_offered) {
     settle(step);
     return answer;
   }
-  const Reason why =
-      status == PurchaseStatus::ordered ? Reason::already_ordered : Reason::not_held;
+  const Reason why = status == PurchaseStatus::ordered ? Reason::already_ordered : Reason::not_held;
   return emit(step, about(index, DecisionKind::refused, why));
 }
 
@@ -374,11 +371,11 @@ Decision Sale::act(Step& step, const PaymentReceived& e) {
     again.repeated = true;
     return again;
   }
-  if (count >= kMaxPaymentsPerPurchase) {
+  const auto [kind, reason] = judge_payment(index, e.amount);
+  // However many went before, the one that pays for the purchase is taken.
+  if (count >= kMaxPaymentsPerPurchase && kind != DecisionKind::ordered) {
     return emit(step, about(index, DecisionKind::refused, Reason::too_many_payments));
   }
-
-  const auto [kind, reason] = judge_payment(index, e.amount);
   Purchase& p = purchases_[index];
   payments_.push_back(Payment{.reference = e.reference,
                               .amount = e.amount,
@@ -526,8 +523,8 @@ void Sale::offer_to_line(Step& step) {
   const auto largest = static_cast<std::uint32_t>(line_.size());
   while (counters_.waiting > 0 && counters_.available.value > 0) {
     const bool skip = terms_.line_policy == LinePolicy::skip_if_unfit;
-    const std::uint32_t index = first_waiting_from(
-        1, skip ? std::min(largest, counters_.available.value) : largest);
+    const std::uint32_t index =
+        first_waiting_from(1, skip ? std::min(largest, counters_.available.value) : largest);
     if (index == kNoIndex) return;
     if (purchases_[index].quantity > counters_.available.value) return;
     dequeue(line_[purchases_[index].quantity - 1u]);
@@ -541,8 +538,7 @@ void Sale::release_line(Step& step, Reason why) {
   const std::uint32_t released = counters_.waiting;
   if (released == 0) return;
   while (counters_.waiting > 0) {
-    const std::uint32_t index =
-        first_waiting_from(1, static_cast<std::uint32_t>(line_.size()));
+    const std::uint32_t index = first_waiting_from(1, static_cast<std::uint32_t>(line_.size()));
     FAIRSALE_INVARIANT(index != kNoIndex, "who is counted as waiting stands in a line");
     dequeue(line_[purchases_[index].quantity - 1u]);
     leave_line(index, PurchaseStatus::released, why);
@@ -666,8 +662,7 @@ void Sale::drop_stale_holds() {
 // The first who waits for exactly this quantity; drops stale entries on the way.
 std::uint32_t Sale::first_waiting(std::uint32_t quantity) {
   Fifo& fifo = line_[quantity - 1];
-  while (fifo.head != kNoIndex &&
-         purchases_[fifo.head].status != PurchaseStatus::waiting) {
+  while (fifo.head != kNoIndex && purchases_[fifo.head].status != PurchaseStatus::waiting) {
     dequeue(fifo);
   }
   return fifo.head;

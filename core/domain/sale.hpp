@@ -82,16 +82,16 @@ struct Counters {
 // One attempt, refused ones included, as kept for ever.
 struct Purchase {
   IdempotencyKey key;
-  Seq seq;                // of its PurchaseAttempted
-  Timestamp until;        // of its latest hold; 0 when it never held
+  Seq seq;          // of its PurchaseAttempted
+  Timestamp until;  // of its latest hold; 0 when it never held
   std::uint32_t customer = 0;
-  std::uint32_t chain = kNoIndex;     // next in its index bucket
-  std::uint32_t link = kNoIndex;      // next in its line or among the holds
-  std::uint32_t place = 0;            // place in line that it was first told; 0 when it never waited
+  std::uint32_t chain = kNoIndex;  // next in its index bucket
+  std::uint32_t link = kNoIndex;   // next in its line or among the holds
+  std::uint32_t place = 0;         // place in line that it was first told; 0 when it never waited
   std::uint32_t payments = kNoIndex;  // its latest payment
   std::uint16_t quantity = 0;         // clamped: an invalid quantity is refused, not stored
   PurchaseStatus status = PurchaseStatus::refused;
-  Reason reason = Reason::none;       // of the refusal or release
+  Reason reason = Reason::none;  // of the refusal or release
 };
 
 class ByteSink {
@@ -170,9 +170,9 @@ class Sale {
   struct Payment {
     PaymentReference reference;
     Money amount;
-    Timestamp until;                   // of the hold that it met, for the repeated answer
-    std::uint32_t purchase = 0;        // whose payment
-    std::uint32_t next = kNoIndex;     // the purchase's payment before this one
+    Timestamp until;                // of the hold that it met, for the repeated answer
+    std::uint32_t purchase = 0;     // whose payment
+    std::uint32_t next = kNoIndex;  // the purchase's payment before this one
     DecisionKind kind = DecisionKind::noted;
     Reason reason = Reason::none;
   };

@@ -299,8 +299,7 @@ std::optional<Sale> Sale::restore(ByteSource& source) {
   }
 
   std::uint32_t held = 0;
-  for (std::uint32_t i = r.number<std::uint32_t>(); i != kNoIndex;
-       i = r.number<std::uint32_t>()) {
+  for (std::uint32_t i = r.number<std::uint32_t>(); i != kNoIndex; i = r.number<std::uint32_t>()) {
     if (!r.ok() || i >= purchases || !holds_units(s.purchases_[i].status)) return std::nullopt;
     if (++held > purchases) return std::nullopt;
     // A purchase named twice would make a loop of links.

@@ -132,10 +132,10 @@ struct Terms {
   Money price;  // of one unit
   Timestamp starts_at;
   Timestamp ends_at = kNever;
-  Duration hold;               // how long a reservation or an offer stands
-  Duration grace;              // how long after that a payment in flight is still honoured
-  Quantity limit_per_customer;  // units, over holds + orders + places in line
-  Quantity units_per_purchase;  // the most that one purchase may ask for
+  Duration hold;                 // how long a reservation or an offer stands
+  Duration grace;                // how long after that a payment in flight is still honoured
+  Quantity limit_per_customer;   // units, over holds + orders + places in line
+  Quantity units_per_purchase;   // the most that one purchase may ask for
   std::uint32_t line_limit = 0;  // purchases that may wait
   LinePolicy line_policy = LinePolicy::strict;
   Opening opening = Opening::fifo;

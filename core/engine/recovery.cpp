@@ -44,9 +44,9 @@ Result<Folded> fold(const EventLog& log, const SkuHead& sku, FoldFrom from, Sale
     }
     out.head = Head{block.last(), block.header().time, block.digest()};
     if (out.sale.exists() && sku_id(out.sale.sku()) != sku.sku) {
-      error = damaged(sku.sku, block.header().first,
-                      fmt::format("the sale of \"{}\" lies under another SKU's id",
-                                  out.sale.sku()));
+      error =
+          damaged(sku.sku, block.header().first,
+                  fmt::format("the sale of \"{}\" lies under another SKU's id", out.sale.sku()));
       return false;
     }
     return block.last() < last;
@@ -56,8 +56,8 @@ Result<Folded> fold(const EventLog& log, const SkuHead& sku, FoldFrom from, Sale
     if (!read) return tl::unexpected(read.error());
     if (error) return tl::unexpected(*error);
     if (out.head.seq < last) {
-      return tl::unexpected(damaged(sku.sku, Seq{out.head.seq.value + 1},
-                                    "the log ends before its recorded head"));
+      return tl::unexpected(
+          damaged(sku.sku, Seq{out.head.seq.value + 1}, "the log ends before its recorded head"));
     }
   }
   // A fold that was to stop inside a block has no head of its own; a whole one must match.

@@ -50,7 +50,7 @@ void Sequencer::adopt(SkuId id, Folded folded) {
 
 Admission Sequencer::submit(SkuId id, const Event& event, const Ticket& ticket) {
   FAIRSALE_INVARIANT(!dead_, "nothing is submitted after the log failed");
-  if (inbox_.size() >= options_.inbox_limit) return Admission::overloaded;
+  if (full()) return Admission::overloaded;
   const auto* scheduled = std::get_if<SaleScheduled>(&event);
   auto found = skus_.find(id.value);
   if (found == skus_.end()) {
@@ -142,12 +142,7 @@ Result<TurnReport> Sequencer::turn(Answers& answers) {
 
   TurnReport report;
   if (busy_.empty()) {
-    auto rested = rest(now);
-    if (!rested) {
-      dead_ = true;
-      return tl::unexpected(rested.error());
-    }
-    report.snapshots = *rested;
+    rest(now, report);
     return report;
   }
 
@@ -163,7 +158,8 @@ Result<TurnReport> Sequencer::turn(Answers& answers) {
     while (next != kNoIndex && writes_.size() < kMaxBlocksPerTurn) {
       const Seq first{sku.head.seq.value + 1};
       const auto bytes = seal(sku, next, at, sku.head);
-      writes_.push_back(BlockWrite{.sku = sku.id, .first = first, .after = sku.head, .bytes = bytes});
+      writes_.push_back(
+          BlockWrite{.sku = sku.id, .first = first, .after = sku.head, .bytes = bytes});
       report.bytes += bytes.size();
     }
     sealed_.push_back({&sku, at, next});
@@ -197,14 +193,7 @@ Result<TurnReport> Sequencer::turn(Answers& answers) {
       sku.unsaved = true;
       unsaved_.push_back(&sku);
     }
-    if (due_for_snapshot(sku, options_.snapshot_every)) {
-      std::erase(unsaved_, &sku);
-      if (auto saved = save(sku); !saved) {
-        dead_ = true;
-        return tl::unexpected(saved.error());
-      }
-      ++report.snapshots;
-    }
+    if (due_for_snapshot(sku, options_.snapshot_every)) save(sku, report);
   }
 
   // Compact what was left over to the front of the inbox, keeping its order per SKU.
@@ -251,9 +240,9 @@ std::optional<Duration> Sequencer::next_turn_in() const {
     wait = std::clamp<std::int64_t>(wakes_.begin()->first - now.steady.value, 0, 25);
   }
   if (!settled_) {
-    wait = std::min(wait, std::max<std::int64_t>(
-                              last_append_.value + options_.settle_after.value - now.steady.value,
-                              0));
+    wait =
+        std::min(wait, std::max<std::int64_t>(
+                           last_append_.value + options_.settle_after.value - now.steady.value, 0));
   } else if (!unsaved_.empty()) {
     wait = std::min<std::int64_t>(wait, options_.idle_after.value);
   }
@@ -263,20 +252,16 @@ std::optional<Duration> Sequencer::next_turn_in() const {
 
 // What there is to do when nothing arrives: make the record of acknowledgements durable, then take
 // snapshots, one SKU a turn, so that whoever arrives waits little.
-Result<std::size_t> Sequencer::rest(Now now) {
+void Sequencer::rest(Now now, TurnReport& report) {
   if (!settled_ && now.steady.value - last_append_.value >= options_.settle_after.value) {
     log_.settle();
     settled_ = true;
   }
-  if (!settled_ || now.steady.value - last_append_.value < options_.idle_after.value) return 0;
+  if (!settled_ || now.steady.value - last_append_.value < options_.idle_after.value) return;
   const auto grown = std::find_if(unsaved_.begin(), unsaved_.end(), [&](const Sku* s) {
     return due_for_snapshot(*s, std::min(options_.snapshot_idle, options_.snapshot_every));
   });
-  if (grown == unsaved_.end()) return 0;
-  Sku& sku = **grown;
-  unsaved_.erase(grown);
-  if (auto saved = save(sku); !saved) return tl::unexpected(saved.error());
-  return 1;
+  if (grown != unsaved_.end()) save(**grown, report);
 }
 
 bool Sequencer::due_for_snapshot(const Sku& sku, std::uint64_t every) const {
@@ -284,21 +269,25 @@ bool Sequencer::due_for_snapshot(const Sku& sku, std::uint64_t every) const {
   return sku.since_snapshot >= std::max(every, sku.head.seq.value / 4);
 }
 
-Result<void> Sequencer::save(Sku& sku) {
-  if (auto put = log_.put_snapshot(sku.id, sku.head, sku.sale); !put) return put;
+void Sequencer::save(Sku& sku, TurnReport& report) {
   sku.since_snapshot = 0;
+  if (auto put = log_.put_snapshot(sku.id, sku.head, sku.sale); !put) {
+    report.snapshot_error = put.error();
+    return;
+  }
+  ++report.snapshots;
   sku.unsaved = false;
-  return {};
+  std::erase(unsaved_, &sku);
 }
 
-Result<void> Sequencer::stop() {
-  for (Sku* sku : unsaved_) {
-    if (auto saved = save(*sku); !saved) return saved;
-  }
-  unsaved_.clear();
+TurnReport Sequencer::stop() {
+  TurnReport report;
+  std::vector<Sku*> all;
+  all.swap(unsaved_);
+  for (Sku* sku : all) save(*sku, report);
   log_.settle();
   settled_ = true;
-  return {};
+  return report;
 }
 
 const Sale* Sequencer::find(SkuId sku) const {

@@ -46,14 +46,14 @@ enum class Admission {
 };
 
 struct SequencerOptions {
-  std::size_t inbox_limit = 8192;            // events that may wait for the next turn
-  std::size_t sku_limit = 1'000'000;         // SKUs of this shard
+  std::size_t inbox_limit = 8192;     // events that may wait for the next turn
+  std::size_t sku_limit = 1'000'000;  // SKUs of this shard
   // Events of a SKU between snapshots under load; 0: none but at a stop. A long log waits for a
   // quarter of its length, so that the cost of snapshots stays in proportion to the events.
   std::uint64_t snapshot_every = 100'000;
   std::uint64_t snapshot_idle = 10'000;  // the same, at most, when the SKU is at rest
-  Duration settle_after{20};                 // of rest, before the log is settled
-  Duration idle_after{1000};                 // of rest, before snapshots are taken
+  Duration settle_after{20};             // of rest, before the log is settled
+  Duration idle_after{1000};             // of rest, before snapshots are taken
   Epoch epoch{1};
 };
 
@@ -63,6 +63,9 @@ struct TurnReport {
   std::size_t blocks = 0;
   std::size_t bytes = 0;
   std::size_t snapshots = 0;
+  // A snapshot could not be written. It costs time at the next start, nothing else; it is tried
+  // again when as many events have come again.
+  std::optional<Error> snapshot_error;
 };
 
 // Not thread-safe: one owner. The log, clock and observer must outlive it.
@@ -86,13 +89,14 @@ class Sequencer {
   std::optional<Duration> next_turn_in() const;
 
   // For a graceful stop, after the last turn: takes snapshots of what changed and settles the log.
-  Result<void> stop();
+  TurnReport stop();
 
   // The sale of a SKU, as of the last turn. Valid until the next call of a non-const member.
   const Sale* find(SkuId sku) const;
   const Head* head(SkuId sku) const;
 
   std::size_t waiting() const { return inbox_.size(); }
+  bool full() const { return inbox_.size() >= options_.inbox_limit; }
   std::size_t skus() const { return skus_.size(); }
 
  private:
@@ -105,7 +109,7 @@ class Sequencer {
     std::uint32_t first = kNoIndex;  // its events in the inbox, a list
     std::uint32_t last = kNoIndex;
     std::uint64_t since_snapshot = 0;
-    bool unsaved = false;  // listed in unsaved_
+    bool unsaved = false;                                     // listed in unsaved_
     Duration wake{std::numeric_limits<std::int64_t>::max()};  // its key in wakes_, steady time
   };
 
@@ -129,8 +133,8 @@ class Sequencer {
   void follow_wall_clock(Now);
   std::span<const std::byte> seal(Sku&, std::uint32_t& next, Timestamp at, Head& head);
   bool due_for_snapshot(const Sku&, std::uint64_t every) const;
-  Result<void> save(Sku&);
-  Result<std::size_t> rest(Now);
+  void save(Sku&, TurnReport&);
+  void rest(Now, TurnReport&);
 
   EventLog& log_;
   const Clock& clock_;
@@ -139,8 +143,8 @@ class Sequencer {
 
   std::unordered_map<std::uint64_t, std::unique_ptr<Sku>> skus_;
   std::vector<Waiting> inbox_;
-  std::vector<Sku*> busy_;     // SKUs with events in the inbox
-  std::vector<Sku*> unsaved_;  // SKUs with events after their latest snapshot
+  std::vector<Sku*> busy_;                         // SKUs with events in the inbox
+  std::vector<Sku*> unsaved_;                      // SKUs with events after their latest snapshot
   std::set<std::pair<std::int64_t, Sku*>> wakes_;  // by steady time; kept exact
 
   std::vector<std::unique_ptr<BlockBuilder>> builders_;

@@ -118,8 +118,7 @@ void CEREAL_SAVE_FUNCTION_NAME(Writer& w, const T& v) {
 template <Enum T>
 void CEREAL_LOAD_FUNCTION_NAME(Reader& r, T& v) {
   static_assert(sizeof v == 1);
-  r.raw(&v, 1);
-  if (!in_range(v)) r.fail(DecodeFault::malformed);
+  r.raw(&v, 1);  // check() judges the value
 }
 
 template <std::size_t N>

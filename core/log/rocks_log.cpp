@@ -184,6 +184,7 @@ class RocksLog : public EventLog {
   fs::path log_directory() const { return options_.directory / "log"; }
 
   Result<void> recover(const std::optional<Acked>&, RecoveryReport&);
+  bool has_families() const;
   Result<std::uint64_t> sequence_in_tables() const;
   Result<void> verify(const std::optional<Acked>&);
   Result<void> verify_last_blocks(const std::vector<std::pair<SkuId, HeadRecord>>&) const;
@@ -249,6 +250,18 @@ std::string name_of(const WalCommit& c) {
                : fmt::format("sequence number {}", c.first_sequence);
 }
 
+// Whether all column families have been created: RocksDB makes them one by one.
+bool RocksLog::has_families() const {
+  std::vector<std::string> names;
+  const rocksdb::Status s =
+      rocksdb::DB::ListColumnFamilies(database_options(options_), log_directory().string(), &names);
+  if (!s.ok()) return true;  // recover() says what is wrong
+  for (const auto& family : families()) {
+    if (std::find(names.begin(), names.end(), family.name) == names.end()) return false;
+  }
+  return true;
+}
+
 // Judges the write-ahead log before RocksDB sees it. Changes nothing but a torn tail.
 Result<void> RocksLog::recover(const std::optional<Acked>& acked, RecoveryReport& report) {
   const auto scan = scan_wals(log_directory());
@@ -310,7 +323,9 @@ Result<void> RocksLog::open(const std::optional<Acked>& acked, RecoveryReport& r
   const fs::path current = log_directory() / "CURRENT";
   std::error_code ec;
   const bool exists = fs::exists(current, ec);
-  if (exists) {
+  if (exists && acked && acked->sequence == 0 && !has_families()) {
+    // The first start was cut short before the store was whole; RocksDB completes it below.
+  } else if (exists) {
     if (auto ok = recover(acked, report); !ok) return ok;
     if (!acked) {
       report.notes.push_back(

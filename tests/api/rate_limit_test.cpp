@@ -103,6 +103,25 @@ TEST(RateLimit, AFloodOfNamesDoesNotRefillANoisyCustomersBucket) {
   EXPECT_LE(allowed, 20 + 100) << "no more than burst and rate allow";
 }
 
+TEST(RateLimit, KeysThatDriveEachOtherOutGainNothing) {
+  // One set of four places for sixteen names, which take turns in driving each other out.
+  RateLimiter limiter({10, 20}, 4);
+  std::vector<int> allowed(16);
+  for (int round = 0; round < 100; ++round) {
+    for (std::size_t name = 0; name < allowed.size(); ++name) {
+      for (int i = 0; i < 20; ++i) {
+        allowed[name] += limiter.take("name-" + std::to_string(name), kStart).allowed ? 1 : 0;
+      }
+    }
+  }
+  int all = 0;
+  for (const int one : allowed) {
+    EXPECT_LE(one, 20);
+    all += one;
+  }
+  EXPECT_LE(all, 4 * 20);
+}
+
 TEST(RateLimit, ANoisyCustomerDoesNotStarveOthers) {
   RateLimiter limiter({10, 20}, 4096);
   int refused = 0;

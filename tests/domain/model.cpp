@@ -326,10 +326,6 @@ Said Model::act(const PaymentReceived& e) {
     if (known->second.first == e.amount) return again(known->second.second);
     return say(about(purchase, DecisionKind::refused, Reason::reference_reused));
   }
-  if (payments.size() == 8) {
-    return say(about(purchase, DecisionKind::refused, Reason::too_many_payments));
-  }
-
   const bool right_amount = e.amount.currency == terms_->price.currency &&
                             e.amount.amount.value == terms_->price.amount.value * b.quantity;
   Reason why = Reason::none;
@@ -345,6 +341,9 @@ Said Model::act(const PaymentReceived& e) {
              (paused_ || closed_ || !line_.empty() || b.quantity > free() ||
               units_of(b.customer) + b.quantity > terms_->limit_per_customer.value)) {
     why = Reason::hold_expired;
+  }
+  if (why != Reason::none && payments.size() >= 8) {
+    return say(about(purchase, DecisionKind::refused, Reason::too_many_payments));
   }
   if (why == Reason::none) {
     holds_.remove(purchase);

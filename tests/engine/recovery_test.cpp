@@ -40,7 +40,7 @@ TEST(Recovery, ASnapshotShortensTheFoldAndChangesNothing) {
   MemoryLog log;
   Shop shop(log);
   trade(shop, "a", 100);
-  ASSERT_TRUE(shop.sequencer.stop());
+  EXPECT_EQ(shop.sequencer.stop().snapshots, 1u);
   const Seq snapshot_at = shop.sequencer.head(sku_id("a"))->seq;
   trade(shop, "a", 60);
 

@@ -59,8 +59,8 @@ TEST(Sequencer, MoreThanABlockHoldsBecomesSeveralBlocksOfOneCommit) {
   EXPECT_EQ(report->blocks, 3u);
   EXPECT_EQ(report->events, 2 * kMaxBlockEvents + 1);
   EXPECT_EQ(shop.recorder.answers.size(), 2 * kMaxBlockEvents + 1);
-  const auto folded = fold(log, {sku_id("a"), *shop.sequencer.head(sku_id("a"))}, FoldFrom::start,
-                           nullptr);
+  const auto folded =
+      fold(log, {sku_id("a"), *shop.sequencer.head(sku_id("a"))}, FoldFrom::start, nullptr);
   ASSERT_TRUE(folded) << folded.error().message;
   EXPECT_EQ(state_digest(folded->sale), state_digest(*shop.sequencer.find(sku_id("a"))));
 }
@@ -179,7 +179,7 @@ TEST(Sequencer, AGracefulStopLeavesASnapshotAtTheHead) {
   Shop shop(log);
   shop.now("a", scheduled("a", 1));
   shop.now("a", attempt("x", "1"));
-  ASSERT_TRUE(shop.sequencer.stop());
+  EXPECT_EQ(shop.sequencer.stop().snapshots, 1u);
   const auto snapshot = log.snapshot(sku_id("a"), Seq{~0ULL});
   ASSERT_TRUE(snapshot && *snapshot);
   EXPECT_EQ((*snapshot)->head, *shop.sequencer.head(sku_id("a")));
@@ -201,6 +201,28 @@ TEST(Sequencer, SnapshotsAreTakenUnderLoadAndAtRest) {
     ASSERT_TRUE(shop.sequencer.turn(shop.recorder));
   }
   EXPECT_EQ((*log.snapshot(sku_id("a"), Seq{~0ULL}))->head.seq, Seq{160});
+}
+
+// A snapshot only saves time, so one that cannot be written stops nothing.
+TEST(Sequencer, ASnapshotThatCannotBeWrittenIsReportedAndTheSaleGoesOn) {
+  struct NoRoomForSnapshots final : MemoryLog {
+    Result<void> put_snapshot(SkuId, const Head&, const Sale&) override {
+      ++tried;
+      return fail(Fault::full, "no space left for snapshots");
+    }
+    int tried = 0;
+  } log;
+  Shop shop(log, {.snapshot_every = 2});
+  shop.submit("a", scheduled("a", 1));
+  shop.submit("a", attempt("x", "1"));
+  const auto report = shop.sequencer.turn(shop.recorder);
+  ASSERT_TRUE(report);
+  ASSERT_TRUE(report->snapshot_error);
+  EXPECT_EQ(report->snapshot_error->message, "no space left for snapshots");
+  EXPECT_EQ(shop.recorder.answers.at(2).decision.kind, DecisionKind::reserved);
+  EXPECT_EQ(shop.now("a", attempt("y", "1")).kind, DecisionKind::waiting);
+  EXPECT_EQ(log.tried, 1) << "tried again only after as many events again";
+  EXPECT_TRUE(shop.sequencer.stop().snapshot_error);
 }
 
 TEST(Engine, SkusAreSpreadOverShardsAndFoundAgainUnderAnotherNumberOfShards) {

@@ -122,6 +122,17 @@ TEST(Block, impossible_headers_are_refused_even_when_sealed) {
   EXPECT_EQ(with(kFlagsAt, std::uint8_t{1}), Fault::unsupported);
 }
 
+TEST(Block, a_digest_that_is_not_of_its_content_is_refused_whatever_the_crc) {
+  for (const std::size_t from_end : {kTrailerSize + 1, kTrailerSize}) {  // payload, digest
+    Bytes b = sample_block();
+    b[b.size() - from_end] ^= std::byte{1};
+    put_le(b.data() + b.size() - kCrcSize, crc32c(std::span(b).first(b.size() - kCrcSize)));
+    const auto view = BlockView::parse(b);
+    ASSERT_FALSE(view);
+    EXPECT_NE(view.error().message.find("digest"), std::string::npos) << view.error().message;
+  }
+}
+
 TEST(Block, a_wrong_count_shows_when_the_events_are_decoded) {
   for (const std::uint32_t count : {12U, 14U}) {
     Bytes b = sample_block();

@@ -1,6 +1,7 @@
 // The store in normal use, and its failures at run time.
 #include "core/log/rocks_log.hpp"
 
+#include <rocksdb/db.h>
 #include <rocksdb/env.h>
 #include <rocksdb/file_system.h>
 #include <sys/mount.h>
@@ -166,6 +167,34 @@ TEST(DataDirectory, half_created_is_completed) {
   write_file(dir / "data/LOCK", {});
   write_file(dir / "data/VERSION.new", {});
   EXPECT_TRUE(open_log(dir / "data"));
+}
+
+TEST(DataDirectory, whose_store_was_half_created_is_completed) {
+  TempDir dir;
+  ASSERT_TRUE(open_log(dir / "data"));
+  {
+    // As when the first start is killed between CURRENT and the last column family.
+    const std::string log = (dir / "data" / "log").string();
+    std::vector<std::string> names;
+    ASSERT_TRUE(rocksdb::DB::ListColumnFamilies({}, log, &names).ok());
+    std::vector<rocksdb::ColumnFamilyDescriptor> all;
+    for (const auto& name : names) all.emplace_back(name, rocksdb::ColumnFamilyOptions());
+    std::vector<rocksdb::ColumnFamilyHandle*> handles;
+    rocksdb::DB* raw = nullptr;
+    ASSERT_TRUE(rocksdb::DB::Open({}, log, all, &handles, &raw).ok());
+    const std::unique_ptr<rocksdb::DB> db(raw);
+    for (auto* handle : handles) {
+      if (handle->GetName() == "heads") {
+        ASSERT_TRUE(db->DropColumnFamily(handle).ok());
+      }
+      ASSERT_TRUE(db->DestroyColumnFamilyHandle(handle).ok());
+    }
+  }
+  Chain a("a");
+  const auto log = open_log(dir / "data");
+  ASSERT_TRUE(log);
+  commit(*log, {a.block(3)});
+  EXPECT_EQ(read_all(*log, a.sku()).size(), 1U);
 }
 
 TEST(DataDirectory, without_its_version_is_refused) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <unordered_map>
+#include <utility>
 
 namespace fairsale::rush {
 
@@ -28,6 +29,9 @@ class Audit final : public Driver::Work {
   }
 
   Result<AuditReport> run() {
+    violations_.ran("kept");
+    if (auto ok = reach_the_claims(); !ok) return tl::unexpected(ok.error());
+    if (!sale_read_) return std::move(report_);
     // The sale may move while so much is read (a hold expires); a second look is then at rest.
     constexpr int kLooks = 3;
     bool at_rest = false;
@@ -38,8 +42,9 @@ class Audit final : public Driver::Work {
       if (auto ok = read_the_sale(); !ok) return tl::unexpected(ok.error());
       at_rest = report_.sale.position == before;
       if (look == 0) {
-        // After the reading, since a repeat has a place in the log although it changes nothing.
-        sample();
+        // After the reading, since a repeat has a place in the log although it changes nothing. A
+        // server that has lost attempts would take their repeats for new ones, so it gets none.
+        if (min_seq_ != 0) sample();
         if (auto ok = finish(); !ok) return tl::unexpected(ok.error());
       }
     }
@@ -54,6 +59,29 @@ class Audit final : public Driver::Work {
 
  private:
   Result<void> finish() { return driver_.run(*this, options_.patience_us); }
+
+  // Waits until the sale has come to the last position that was acknowledged. A sale that does not
+  // has lost some of its log.
+  Result<void> reach_the_claims() {
+    constexpr std::int64_t kWaitUs = 5'000'000;
+    const std::uint64_t wanted = std::exchange(min_seq_, 0);
+    const std::int64_t end = now_us() + kWaitUs;
+    do {
+      driver_.submit({.kind = read_sale, .urgent = true});
+      if (auto ok = finish(); !ok) return ok;
+      if (sale_status_ == 404) {
+        violations_.add("kept", fmt::format("the server knows no sale {}", info_.sku));
+        return {};
+      }
+    } while ((!sale_read_ || report_.sale.position < wanted) && now_us() < end);
+    if (sale_read_ && report_.sale.position >= wanted) {
+      min_seq_ = std::max<std::uint64_t>(wanted, 1);
+    } else {
+      violations_.add("kept", fmt::format("position {} was acknowledged, but the sale is at {}",
+                                          wanted, report_.sale.position));
+    }
+    return {};
+  }
 
   Result<void> read_the_sale() {
     driver_.submit({.kind = read_sale, .urgent = true});
