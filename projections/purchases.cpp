@@ -201,8 +201,8 @@ Digest CustomersProjection::digest(SkuId id) const {
 Seq LineProjection::cursor(SkuId sku) const { return cursor_of(skus_, sku); }
 
 std::optional<std::size_t> LineProjection::index_of(const PerSku& sku, Seq purchase) {
-  const std::size_t i = lower_bound(sku.joined.size(), purchase,
-                                    [&](std::size_t k) { return sku.joined[k]; });
+  const std::size_t i =
+      lower_bound(sku.joined.size(), purchase, [&](std::size_t k) { return sku.joined[k]; });
   if (i == sku.joined.size() || sku.joined[i] != purchase) return std::nullopt;
   return i;
 }

@@ -106,7 +106,7 @@ class LineProjection final : public Projection {
     Segmented<Seq> joined;           // by order of joining
     Segmented<std::uint32_t> count;  // the Fenwick tree, from index 1; [0] is unused
     std::uint32_t waiting = 0;
-    std::size_t first = 0;           // nobody before this one waits
+    std::size_t first = 0;  // nobody before this one waits
     Seq cursor;
   };
   static void join(PerSku& sku, Seq purchase);

@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # Sourced by run.sh and test.sh: makes sure that the Debian 12 packages they need are there.
 
 # What the build needs.

@@ -83,7 +83,7 @@ for what in "${chosen[@]}"; do
   case "$what" in
     tidy) step "clang-tidy" tidy || true ;;
     format-check) step "format" format || true ;;
-    *) step "build $what" build "$what" && step "test $what" run_tests "$what" || true ;;
+    *) if step "build $what" build "$what"; then step "test $what" run_tests "$what" || true; fi ;;
   esac
 done
 

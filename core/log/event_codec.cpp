@@ -86,40 +86,15 @@ void CEREAL_LOAD_FUNCTION_NAME(Reader& r, bool& v) {
   v = byte == 1;
 }
 
-constexpr bool in_range(Role r) { return r >= Role::customer && r <= Role::op; }
-constexpr bool in_range(LinePolicy p) { return p <= LinePolicy::skip_if_unfit; }
-constexpr bool in_range(Opening o) { return o <= Opening::draw; }
-
-template <class T>
-concept Enum = std::same_as<T, Role> || std::same_as<T, LinePolicy> || std::same_as<T, Opening>;
-
 }  // namespace
 }  // namespace fairsale
 
+// cereal's own functions for enums ask which archives belong together. They take any value; check()
+// judges it.
 CEREAL_SETUP_ARCHIVE_TRAITS(fairsale::Reader, fairsale::Writer)
-
-// cereal's own way with enums does not know which values exist.
-template <fairsale::Enum T>
-struct cereal::specialize<fairsale::Writer, T, cereal::specialization::non_member_load_save>
-    : std::true_type {};
-template <fairsale::Enum T>
-struct cereal::specialize<fairsale::Reader, T, cereal::specialization::non_member_load_save>
-    : std::true_type {};
 
 namespace fairsale {
 namespace {
-
-template <Enum T>
-void CEREAL_SAVE_FUNCTION_NAME(Writer& w, const T& v) {
-  static_assert(sizeof v == 1);
-  w.raw(&v, 1);
-}
-
-template <Enum T>
-void CEREAL_LOAD_FUNCTION_NAME(Reader& r, T& v) {
-  static_assert(sizeof v == 1);
-  r.raw(&v, 1);  // check() judges the value
-}
 
 template <std::size_t N>
 void CEREAL_SAVE_FUNCTION_NAME(Writer& w, const Text<N>& t) {
@@ -244,6 +219,10 @@ bool is_sku_name(std::string_view s) {
   }
   return true;
 }
+
+constexpr bool in_range(Role r) { return r >= Role::customer && r <= Role::op; }
+constexpr bool in_range(LinePolicy p) { return p <= LinePolicy::skip_if_unfit; }
+constexpr bool in_range(Opening o) { return o <= Opening::draw; }
 
 // What the types alone do not promise. The same checks guard the way in and the way out, so that
 // nothing can be written that would not be read.

@@ -18,7 +18,8 @@ std::string json_text(std::string_view text) {
 TEST(Json, EscapesStrings) {
   EXPECT_EQ(json_text("plain"), R"("plain")");
   EXPECT_EQ(json_text("a\"b\\c"), R"("a\"b\\c")");
-  EXPECT_EQ(json_text(std::string_view("\n\r\t\0\x1f\x7f", 6)), "\"\\n\\r\\t\\u0000\\u001f\\u007f\"");
+  EXPECT_EQ(json_text(std::string_view("\n\r\t\0\x1f\x7f", 6)),
+            "\"\\n\\r\\t\\u0000\\u001f\\u007f\"");
   EXPECT_EQ(json_text("gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x8e\x81"),
             "\"gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x8e\x81\"");
 }

@@ -103,10 +103,10 @@ TEST(Bodies, AnExistingSaleKeepsItsStart) {
 TEST(Bodies, TermsThatCannotBeSoldUnderAreExplained) {
   BodyReader reader;
   const auto with = [&](std::string_view more) {
-    return error_of(reader.terms(
-        R"({"stock":10,"price":{"amount":4900,"currency":"EUR"},"hold_seconds":120,)" +
-            std::string(more) + "}",
-        kNow, nullptr));
+    return error_of(
+        reader.terms(R"({"stock":10,"price":{"amount":4900,"currency":"EUR"},"hold_seconds":120,)" +
+                         std::string(more) + "}",
+                     kNow, nullptr));
   };
   EXPECT_EQ(error_of(reader.terms(R"({"stock":1})", kNow, nullptr)),
             R"("price" is required, like {"amount":4900,"currency":"EUR"} for 49.00 EUR)");

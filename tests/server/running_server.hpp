@@ -4,11 +4,11 @@
 
 #include <utility>  // Boost 1.74 forgets that Asio needs it
 
+#include <gtest/gtest.h>
+#include <simdjson.h>
 #include <boost/asio.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
-#include <gtest/gtest.h>
-#include <simdjson.h>
 
 #include <filesystem>
 #include <future>

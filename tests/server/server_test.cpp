@@ -20,8 +20,9 @@ Got buy(Client& c, std::string_view sku, std::string_view customer, std::string_
 }
 
 Got pay(Client& c, std::string_view id, std::string_view reference, int amount = 4900) {
-  return c.send(verb::post, fmt::format("/v1/purchases/{}/payment", id), kShop,
-                fmt::format(R"({{"reference":"{}","amount":{},"currency":"EUR"}})", reference, amount));
+  return c.send(
+      verb::post, fmt::format("/v1/purchases/{}/payment", id), kShop,
+      fmt::format(R"({{"reference":"{}","amount":{},"currency":"EUR"}})", reference, amount));
 }
 
 TEST(Server, ASaleFromStartToSoldOut) {
@@ -96,7 +97,8 @@ TEST(Server, SkusOfEveryShardAreServedThroughEveryWorker) {
   for (int i = 0; i < 12; ++i) clients.push_back(std::make_unique<Client>(server.port()));
   for (int s = 0; s < 8; ++s) {
     const auto sku = fmt::format("sku-{}", s);
-    EXPECT_EQ(clients[0]->send(verb::put, "/v1/sales/" + sku, kOperator, sale_body(6)).status, 201u);
+    EXPECT_EQ(clients[0]->send(verb::put, "/v1/sales/" + sku, kOperator, sale_body(6)).status,
+              201u);
     // Connections are spread over the workers by the kernel; whichever it is, it must answer.
     for (std::size_t i = 0; i < clients.size(); ++i) {
       const Got got = buy(*clients[i], sku, fmt::format("c{}", i), "k");
@@ -139,7 +141,8 @@ TEST(Server, RolesAreKeptApart) {
   c.send(verb::put, "/v1/sales/a", kOperator, sale_body(9));
   EXPECT_EQ(c.send(verb::put, "/v1/sales/b", {}, sale_body(1)).status, 401u);
   EXPECT_EQ(c.send(verb::put, "/v1/sales/b", kShop, sale_body(1)).status, 403u);
-  EXPECT_EQ(c.send(verb::put, "/v1/sales/b", "no-such-secret-at-all-000", sale_body(1)).status, 401u);
+  EXPECT_EQ(c.send(verb::put, "/v1/sales/b", "no-such-secret-at-all-000", sale_body(1)).status,
+            401u);
 
   const Got minted =
       c.send(verb::post, "/v1/tokens", kShop, R"({"customer":"anna","ttl_seconds":60})");
@@ -172,7 +175,8 @@ TEST(Server, OneNoisyCustomerIsSlowedDownAndNobodyElse) {
   RunningServer server(1, {0.001, 3});
   Client c(server.port());
   c.send(verb::put, "/v1/sales/a", kOperator, sale_body(9));
-  for (int i = 0; i < 3; ++i) EXPECT_EQ(buy(c, "a", "noisy", fmt::format("k{}", i)).status / 100, i == 0 ? 2u : 4u);
+  for (int i = 0; i < 3; ++i)
+    EXPECT_EQ(buy(c, "a", "noisy", fmt::format("k{}", i)).status / 100, i == 0 ? 2u : 4u);
   const Got limited = buy(c, "a", "noisy", "k9");
   EXPECT_EQ(limited.status, 429u);
   EXPECT_FALSE(limited.header("Retry-After").empty());
@@ -211,8 +215,9 @@ TEST(Server, BadRequestsAreToldHowToMendThem) {
   EXPECT_EQ(no_key.status, 400u);
   EXPECT_EQ(no_key.member("type"), "urn:fairsale:problem:idempotency_key_missing");
   EXPECT_EQ(c.send(verb::post, "/v1/sales/a/purchases", kShop, "{}", "k").status, 400u);
-  EXPECT_EQ(c.send(verb::post, "/v1/sales/nope/purchases", kShop, R"({"customer":"a"})", "k").status,
-            404u);
+  EXPECT_EQ(
+      c.send(verb::post, "/v1/sales/nope/purchases", kShop, R"({"customer":"a"})", "k").status,
+      404u);
   EXPECT_EQ(c.send(verb::post, "/v1/sales/a", kShop).status, 405u);
   EXPECT_EQ(c.send(verb::post, "/v1/sales/a", kShop).header("Allow"), "GET, HEAD, PUT, PATCH");
   EXPECT_EQ(c.send(verb::get, "/v1/nothing").status, 404u);

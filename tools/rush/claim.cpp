@@ -139,7 +139,7 @@ bool AnswerReader::read(std::string_view body, std::string_view sku, std::vector
     for (auto element : list) {
       object purchase;
       Listed listed;
-      if (std::move(element).get_object().get(purchase) != simdjson::SUCCESS) {
+      if (element.get_object().get(purchase) != simdjson::SUCCESS) {
         whole = false;
         return;
       }

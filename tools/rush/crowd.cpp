@@ -54,7 +54,7 @@ void Crowd::plan(const std::vector<RatePiece>& curve) {
   }
 }
 
-Result<void> Crowd::run(std::vector<RatePiece> curve, const volatile int& interrupted,
+Result<void> Crowd::run(const std::vector<RatePiece>& curve, const volatile int& interrupted,
                         const std::function<void(const Crowd&)>& progress) {
   plan(curve);
   if (claims_.empty()) return fail(Fault::invalid, "no attempt is planned before --duration ends");

@@ -71,7 +71,7 @@ class Crowd final : public Driver::Work {
 
   // Plans and runs. `interrupted` is looked at every tick: set, it ends the arrivals and what has
   // not been answered. `progress` is called every tick.
-  Result<void> run(std::vector<RatePiece> curve, const volatile int& interrupted,
+  Result<void> run(const std::vector<RatePiece>& curve, const volatile int& interrupted,
                    const std::function<void(const Crowd&)>& progress);
 
   const CrowdReport& report() const { return report_; }

@@ -20,8 +20,8 @@ namespace fairsale::rush {
 
 namespace {
 
-constexpr std::size_t kFirstBuffer = 16 * 1024;
-constexpr std::size_t kMaxResponse = 64 * 1024 * 1024;
+constexpr std::size_t kFirstBuffer = 16'384;
+constexpr std::size_t kMaxResponse = 67'108'864;
 constexpr std::size_t kEventsAtOnce = 256;
 constexpr std::int64_t kFirstPauseUs = 20'000;
 constexpr std::int64_t kMaxPauseUs = 500'000;
@@ -87,7 +87,7 @@ Result<Endpoint> parse_url(std::string_view url) {
 Parsed parse_response(std::string_view bytes, Response& response, std::size_t& used) {
   response = Response{};
   constexpr std::string_view kVersion = "HTTP/1.1 ";
-  constexpr std::size_t kMaxHead = 16 * 1024;
+  constexpr std::size_t kMaxHead = 16'384;
   const std::size_t compare = std::min(bytes.size(), kVersion.size());
   if (bytes.substr(0, compare) != kVersion.substr(0, compare)) return Parsed::malformed;
   const std::size_t head = bytes.find("\r\n\r\n");
