@@ -61,12 +61,7 @@ bool may_be_json(std::string_view content_type) {
 
 bool has_tag(std::string_view if_none_match, Seq position) {
   if (if_none_match == "*") return true;
-  const std::string tag = fmt::format("\"{}\"", position.value);
-  for (std::size_t at = if_none_match.find(tag); at != std::string_view::npos;
-       at = if_none_match.find(tag, at + 1)) {
-    return true;
-  }
-  return false;
+  return if_none_match.find(fmt::format("\"{}\"", position.value)) != std::string_view::npos;
 }
 
 }  // namespace
@@ -89,26 +84,16 @@ Reply Reply::unpack(const fairsale::Ticket& t) {
   return r;
 }
 
-bool Mailbox::put(std::vector<Mail>& batch) {
+bool Mailbox::add(std::vector<Mail>& batch, bool always) {
   {
     const std::scoped_lock lock(mutex_);
-    if (mail_.size() + batch.size() > kLimit) return false;
+    if (!always && mail_.size() + batch.size() > kLimit) return false;
     mail_.insert(mail_.end(), std::make_move_iterator(batch.begin()),
                  std::make_move_iterator(batch.end()));
   }
   batch.clear();
   arrived_.notify_one();
   return true;
-}
-
-void Mailbox::put_answers(std::vector<Mail>& batch) {
-  {
-    const std::scoped_lock lock(mutex_);
-    mail_.insert(mail_.end(), std::make_move_iterator(batch.begin()),
-                 std::make_move_iterator(batch.end()));
-  }
-  batch.clear();
-  arrived_.notify_one();
 }
 
 void Mailbox::take(std::vector<Mail>& out) {
@@ -511,11 +496,12 @@ void Desk::with_purchase(const http::Request& r, http::Ticket t, std::string_vie
     if (!admit(r, t, who, who.customer.view())) return;
     return send(std::move(q));
   }
+  if (rest != "payment" && rest != "refund") return not_found(t);
+  if (!method(r, t, http::Method::post, "POST") || !allow(t, who, who.role != Role::customer) ||
+      !json_body(r, t)) {
+    return;
+  }
   if (rest == "payment") {
-    if (!method(r, t, http::Method::post, "POST") || !allow(t, who, who.role != Role::customer) ||
-        !json_body(r, t)) {
-      return;
-    }
     const auto body = bodies_.payment(r.body);
     if (!body) return bad_request(t, body.error().message);
     q.kind = Query::Kind::payment;
@@ -524,20 +510,13 @@ void Desk::with_purchase(const http::Request& r, http::Ticket t, std::string_vie
     } else {
       q.event = PaymentFailed{q.purchase, body->reference};
     }
-    return send(std::move(q));
-  }
-  if (rest == "refund") {
-    if (!method(r, t, http::Method::post, "POST") || !allow(t, who, who.role != Role::customer) ||
-        !json_body(r, t)) {
-      return;
-    }
+  } else {
     const auto body = bodies_.refund(r.body);
     if (!body) return bad_request(t, body.error().message);
     q.kind = Query::Kind::refund;
     q.event = OrderRefunded{q.purchase, body->restock, body->actor, body->reason};
-    return send(std::move(q));
   }
-  not_found(t);
+  send(std::move(q));
 }
 
 void Desk::post_token(const http::Request& r, http::Ticket t) {
@@ -938,8 +917,7 @@ void Desk::problem(std::uint16_t origin, http::Ticket t, int status, std::string
 }
 
 void Desk::bad_request(http::Ticket t, std::string_view detail) {
-  const std::string copy(detail);
-  problem(t, 400, "bad_request", "Bad request", copy);
+  problem(t, 400, "bad_request", "Bad request", detail);
 }
 
 void Desk::not_found(http::Ticket t) {

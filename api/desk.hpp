@@ -7,7 +7,6 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
-#include <deque>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -89,20 +88,20 @@ class Mailbox {
   static constexpr std::size_t kLimit = 65'536;
 
   // Moves the batch in; returns false, and leaves it, when events and queries would overflow it.
-  bool put(std::vector<Mail>& batch);
-  void put_answers(std::vector<Mail>& batch);
+  bool put(std::vector<Mail>& batch) { return add(batch, false); }
+  void put_answers(std::vector<Mail>& batch) { add(batch, true); }
   // Swaps the content into `out` (which must be empty).
   void take(std::vector<Mail>& out);
   // Returns when there is mail, or after `patience`.
   void wait(std::chrono::milliseconds patience);
 
  private:
+  bool add(std::vector<Mail>& batch, bool always);
+
   std::mutex mutex_;
   std::condition_variable arrived_;
   std::vector<Mail> mail_;
 };
-
-class Desk;
 
 // What all desks share.
 struct Office {
