@@ -314,7 +314,7 @@ Result<Terms> BodyReader::terms(std::string_view body, Timestamp now, const Term
   auto ok = for_each_member(body, [&](Member& m) -> Result<void> {
     if (m.name == "stock") {
       has_stock = true;
-      return store(m.quantity(1, kMaxStock), t.stock);
+      return store(m.quantity(0, kMaxStock), t.stock);
     }
     if (m.name == "price") {
       has_price = true;

@@ -16,9 +16,9 @@ using std::chrono::steady_clock;
 
 constexpr std::size_t kMaxWaits = 4096;  // requests that wait for a position
 constexpr milliseconds kMinSeqPatience{2000};
-constexpr milliseconds kMinSeqPoll{2};            // how often those who wait are looked after
-constexpr std::uint64_t kMaxAhead = 65'536;       // no sale gets that far within the patience
-constexpr std::size_t kCustomerPurchases = 1000;  // the most that one listing shows
+constexpr milliseconds kMinSeqPoll{2};       // how often those who wait are looked after
+constexpr std::uint64_t kMaxAhead = 65'536;  // no sale gets that far within the patience
+constexpr std::uint32_t kMaxPage = 1000;     // entries of one listing
 constexpr std::string_view kRetrySoon = "Retry-After: 1\r\n";
 constexpr std::string_view kNoStore = "Cache-Control: no-store\r\n";
 constexpr std::string_view kNoStoreReplayed =
@@ -124,7 +124,8 @@ void Desk::on_request(const http::Request& r, http::Ticket t) {
   const auto is = [&](std::size_t n, std::string_view s) { return segments[n] == s; };
   char scratch[128];
 
-  if (segments.size >= 2 && segments.size <= 4 && is(0, "v1")) {
+  if (segments.size >= 2 && segments.size <= 4 && is(0, "v1") &&
+      !(segments.size == 4 && is(3, ""))) {
     if (is(1, "sales")) {
       if (segments.size == 2) return list_sales(r, t);
       const auto name = http::percent_decode(segments[2], scratch);
@@ -133,11 +134,9 @@ void Desk::on_request(const http::Request& r, http::Ticket t) {
       return route_sale(r, t, *sku, segments.size == 4 ? segments[3] : std::string_view{});
     }
     if (is(1, "purchases") && segments.size >= 3) {
-      Principal who;
-      if (!authenticate(r, t, who)) return;
       const auto id = http::percent_decode(segments[2], scratch);
       if (!id) return not_found(t);
-      return with_purchase(r, t, *id, segments.size == 4 ? segments[3] : std::string_view{}, who);
+      return with_purchase(r, t, *id, segments.size == 4 ? segments[3] : std::string_view{});
     }
     if (is(1, "tokens") && segments.size == 2) return post_token(r, t);
   }
@@ -191,7 +190,7 @@ void Desk::route_sale(const http::Request& r, http::Ticket t, const SkuName& sku
     }
     Principal who;
     if (!authenticate(r, t, who) || !allow(t, who, who.is_operator()) || !json_body(r, t)) return;
-    if (r.method == http::Method::put) return put_sale(r, t, sku, who);
+    if (r.method == http::Method::put) return put_sale(r, t, sku);
     return patch_sale(r, t, sku);
   }
   if (rest == "purchases") {
@@ -205,7 +204,7 @@ void Desk::route_sale(const http::Request& r, http::Ticket t, const SkuName& sku
     if (!method(r, t, http::Method::get, "GET, HEAD")) return;
     Principal who;
     if (!authenticate(r, t, who) || !allow(t, who, who.role != Role::customer)) return;
-    return get_line(r, t, sku, who);
+    return get_line(r, t, sku);
   }
   if (rest == "audit-head") {
     if (!method(r, t, http::Method::get, "GET, HEAD")) return;
@@ -307,24 +306,31 @@ bool Desk::min_seq(const http::Request& r, http::Ticket t, Seq& out) {
   return false;
 }
 
+bool Desk::page_limit(const http::Request& r, http::Ticket t, std::uint32_t& out) {
+  char scratch[32];
+  std::string_view text;
+  const auto given = http::query_parameter(r.query, "limit", scratch, text);
+  const auto n = given == http::Parameter::present ? http::parse_number(text) : std::nullopt;
+  if (given != http::Parameter::absent && (!n || *n == 0 || *n > kMaxPage)) {
+    bad_request(t, fmt::format("limit must be from 1 to {}", kMaxPage));
+    return false;
+  }
+  out = static_cast<std::uint32_t>(n.value_or(100));
+  return true;
+}
+
 // ---- Sales ----
 
 void Desk::list_sales(const http::Request& r, http::Ticket t) {
   if (!method(r, t, http::Method::get, "GET, HEAD")) return;
   char scratch[128];
-  char scratch2[32];
   std::string_view after;
-  std::string_view text;
-  std::size_t limit = 100;
-  const auto p1 = http::query_parameter(r.query, "after", scratch, after);
-  const auto p2 = http::query_parameter(r.query, "limit", scratch2, text);
-  if (p1 > http::Parameter::present) return bad_request(t, "after must be one SKU");
-  if (p2 != http::Parameter::absent) {
-    const auto n = p2 == http::Parameter::present ? http::parse_number(text) : std::nullopt;
-    if (!n || *n == 0 || *n > 1000) return bad_request(t, "limit must be from 1 to 1000");
-    limit = *n;
+  std::uint32_t limit = 0;
+  if (http::query_parameter(r.query, "after", scratch, after) > http::Parameter::present) {
+    return bad_request(t, "after must be one SKU");
   }
-  const auto found = office_.board.list(after, limit + 1);
+  if (!page_limit(r, t, limit)) return;
+  const auto found = office_.board.list(after, limit + std::size_t{1});
   body_ = "{\"sales\":[";
   std::string_view last;
   for (std::size_t i = 0; i < found.size() && i < limit; ++i) {
@@ -365,7 +371,7 @@ void Desk::respond_sale(http::Ticket t, const Availability& a, std::string_view 
   worker_->respond_raw(t, a.response);
 }
 
-void Desk::put_sale(const http::Request& r, http::Ticket t, const SkuName& sku, const Principal&) {
+void Desk::put_sale(const http::Request& r, http::Ticket t, const SkuName& sku) {
   const auto existing = office_.board.find(sku.view());
   const auto terms =
       bodies_.terms(r.body, office_.clock.now().wall, existing ? &existing->terms : nullptr);
@@ -451,21 +457,12 @@ void Desk::get_purchases(const http::Request& r, http::Ticket t, const SkuName& 
   send(std::move(q));
 }
 
-void Desk::get_line(const http::Request& r, http::Ticket t, const SkuName& sku,
-                    const Principal& who) {
-  char scratch[32];
-  std::string_view text;
-  std::uint32_t limit = 100;
-  const auto given = http::query_parameter(r.query, "limit", scratch, text);
-  if (given != http::Parameter::absent) {
-    const auto n = given == http::Parameter::present ? http::parse_number(text) : std::nullopt;
-    if (!n || *n == 0 || *n > 1000) return bad_request(t, "limit must be from 1 to 1000");
-    limit = static_cast<std::uint32_t>(*n);
-  }
+void Desk::get_line(const http::Request& r, http::Ticket t, const SkuName& sku) {
+  std::uint32_t limit = 0;
+  if (!page_limit(r, t, limit)) return;
   Query q{.kind = Query::Kind::line,
           .sku = sku,
           .limit = limit,
-          .who = who,
           .origin = index_,
           .ticket = t,
           .deadline = worker_->now() + kMinSeqPatience};
@@ -474,7 +471,21 @@ void Desk::get_line(const http::Request& r, http::Ticket t, const SkuName& sku,
 }
 
 void Desk::with_purchase(const http::Request& r, http::Ticket t, std::string_view id,
-                         std::string_view rest, const Principal& who) {
+                         std::string_view rest) {
+  using http::Method;
+  const bool read = r.method == Method::get || r.method == Method::head;
+  if (rest.empty()) {
+    if (!read && r.method != Method::del) {
+      method(r, t, Method::get, "GET, HEAD, DELETE");
+      return;
+    }
+  } else if (rest != "payment" && rest != "refund") {
+    return not_found(t);
+  } else if (!method(r, t, Method::post, "POST")) {
+    return;
+  }
+  Principal who;
+  if (!authenticate(r, t, who)) return;
   const auto parsed = parse_purchase_id(id);
   if (!parsed) return refuse(index_, t, Reason::unknown_purchase, {}, Seq{0}, Seq{0});
   Query q{.sku = parsed->sku,
@@ -484,23 +495,12 @@ void Desk::with_purchase(const http::Request& r, http::Ticket t, std::string_vie
           .ticket = t,
           .deadline = worker_->now() + kMinSeqPatience};
   if (rest.empty()) {
-    if (r.method == http::Method::del) {
-      q.kind = Query::Kind::give_up;
-    } else if (r.method == http::Method::get || r.method == http::Method::head) {
-      q.kind = Query::Kind::purchase;
-      if (!min_seq(r, t, q.min_seq)) return;
-    } else {
-      method(r, t, http::Method::get, "GET, HEAD, DELETE");
-      return;
-    }
+    q.kind = read ? Query::Kind::purchase : Query::Kind::give_up;
+    if (read && !min_seq(r, t, q.min_seq)) return;
     if (!admit(r, t, who, who.customer.view())) return;
     return send(std::move(q));
   }
-  if (rest != "payment" && rest != "refund") return not_found(t);
-  if (!method(r, t, http::Method::post, "POST") || !allow(t, who, who.role != Role::customer) ||
-      !json_body(r, t)) {
-    return;
-  }
+  if (!allow(t, who, who.role != Role::customer) || !json_body(r, t)) return;
   if (rest == "payment") {
     const auto body = bodies_.payment(r.body);
     if (!body) return bad_request(t, body.error().message);
@@ -676,7 +676,7 @@ void Desk::answer_query(const Query& q) {
       body_ = "{\"purchases\":[";
       if (const auto customer = sale->find_customer(q.customer.view())) {
         bool first = true;
-        for (const Seq s : projections_.customers.find(id, *customer, kCustomerPurchases)) {
+        for (const Seq s : projections_.customers.find(id, *customer, kMaxPage)) {
           if (const auto view = projections_.purchases.find(id, s)) {
             if (!first) body_ += ',';
             first = false;

@@ -143,13 +143,13 @@ class Desk final : public http::Service, public Answers {
   // Routes.
   void list_sales(const http::Request&, http::Ticket);
   void get_sale(const http::Request&, http::Ticket, const SkuName&);
-  void put_sale(const http::Request&, http::Ticket, const SkuName&, const Principal&);
+  void put_sale(const http::Request&, http::Ticket, const SkuName&);
   void patch_sale(const http::Request&, http::Ticket, const SkuName&);
   void post_purchase(const http::Request&, http::Ticket, const SkuName&, const Principal&);
   void get_purchases(const http::Request&, http::Ticket, const SkuName&, const Principal&);
-  void get_line(const http::Request&, http::Ticket, const SkuName&, const Principal&);
-  void with_purchase(const http::Request&, http::Ticket, std::string_view id, std::string_view rest,
-                     const Principal&);
+  void get_line(const http::Request&, http::Ticket, const SkuName&);
+  void with_purchase(const http::Request&, http::Ticket, std::string_view id,
+                     std::string_view rest);
   void post_token(const http::Request&, http::Ticket);
   void get_metrics(http::Ticket);
   void route_sale(const http::Request&, http::Ticket, const SkuName&, std::string_view rest);
@@ -160,6 +160,7 @@ class Desk final : public http::Service, public Answers {
   bool admit(const http::Request&, http::Ticket, const Principal&, std::string_view customer);
   bool json_body(const http::Request&, http::Ticket);
   bool min_seq(const http::Request&, http::Ticket, Seq&);
+  bool page_limit(const http::Request&, http::Ticket, std::uint32_t&);
   bool method(const http::Request&, http::Ticket, http::Method wanted, std::string_view allowed);
 
   // To a shard, here or elsewhere.

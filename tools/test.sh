@@ -57,6 +57,8 @@ step() {
 }
 
 jobs=$(nproc)
+# Debian's RocksDB is not built with ThreadSanitizer.
+export TSAN_OPTIONS="suppressions=$PWD/tests/log/tsan.supp ${TSAN_OPTIONS-}"
 
 build() { cmake --preset "$1" >/dev/null && cmake --build --preset "$1" -j "$jobs"; }
 

@@ -118,7 +118,7 @@ std::string_view name_of(const Event& e) {
 
 TermsFault check_terms(const Terms& t) {
   const auto upper = [](char c) { return c >= 'A' && c <= 'Z'; };
-  if (t.stock.value == 0 || t.stock.value > kMaxStock) return TermsFault::stock;
+  if (t.stock.value > kMaxStock) return TermsFault::stock;
   if (t.price.amount.value < 0 || t.price.amount.value > kMaxPrice) return TermsFault::price;
   for (const char c : t.price.currency.code) {
     if (!upper(c)) return TermsFault::currency;

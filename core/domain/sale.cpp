@@ -159,6 +159,7 @@ Decision Sale::act(Step& step, const SaleScheduled& e) {
   const Decision answer =
       emit(step, {.kind = DecisionKind::scheduled, .quantity = counters_.stocked});
   pass_time(step);
+  settle(step);
   return answer;
 }
 
@@ -191,12 +192,12 @@ Decision Sale::set_terms(Step& step, const Terms& wanted) {
   if (!opened_) {
     counters_.stocked = wanted.stock;
     counters_.available = wanted.stock;
-    sold_out_ = false;
     line_.assign(wanted.units_per_purchase.value, Fifo{});
   }
   const Decision answer =
       emit(step, {.kind = DecisionKind::changed, .quantity = counters_.stocked});
   pass_time(step);
+  settle(step);
   return answer;
 }
 

@@ -65,7 +65,35 @@ std::optional<Acked> decode(std::span<const std::byte> slot) {
   return a;
 }
 
+struct Newest {
+  std::optional<Acked> record;
+  unsigned slot = 1;
+};
+
+Result<Newest> newest_of(const File& file, const std::filesystem::path& path) {
+  Newest newest;
+  for (unsigned i = 0; i < 2; ++i) {
+    Slot bytes;
+    const auto n = read_at(file, path, i * kSlotDistance, bytes);
+    if (!n) return tl::unexpected(n.error());
+    auto a = decode(std::span(bytes).first(*n));
+    if (a && (!newest.record || a->sequence > newest.record->sequence)) {
+      newest = {std::move(a), i};
+    }
+  }
+  return newest;
+}
+
 }  // namespace
+
+Result<std::optional<Acked>> AckedFile::read(const std::filesystem::path& path) {
+  const auto file = open_file(path, O_RDONLY);
+  if (!file && file.error().fault == Fault::not_found) return std::optional<Acked>();
+  if (!file) return tl::unexpected(file.error());
+  auto newest = newest_of(*file, path);
+  if (!newest) return tl::unexpected(newest.error());
+  return std::move(newest->record);
+}
 
 Result<AckedFile> AckedFile::open(const std::filesystem::path& path, std::optional<Acked>& newest) {
   newest.reset();
@@ -78,18 +106,10 @@ Result<AckedFile> AckedFile::open(const std::filesystem::path& path, std::option
   }
   if (!file) return tl::unexpected(file.error());
 
-  unsigned newest_slot = 1;
-  for (unsigned i = 0; i < 2; ++i) {
-    Slot bytes;
-    const auto n = read_at(*file, path, i * kSlotDistance, bytes);
-    if (!n) return tl::unexpected(n.error());
-    auto a = decode(std::span(bytes).first(*n));
-    if (a && (!newest || a->sequence > newest->sequence)) {
-      newest = std::move(a);
-      newest_slot = i;
-    }
-  }
-  return AckedFile(path, std::move(*file), 1 - newest_slot);
+  auto found = newest_of(*file, path);
+  if (!found) return tl::unexpected(found.error());
+  newest = std::move(found->record);
+  return AckedFile(path, std::move(*file), 1 - found->slot);
 }
 
 Result<void> AckedFile::record(const Acked& a) {

@@ -38,6 +38,9 @@ class AckedFile {
   // whole record; nothing when there was no file or none of its records is whole.
   static Result<AckedFile> open(const std::filesystem::path&, std::optional<Acked>& newest);
 
+  // The newest whole record, as above, and changes nothing.
+  static Result<std::optional<Acked>> read(const std::filesystem::path&);
+
   // Writes a record over the older of the two. One system call.
   Result<void> record(const Acked&);
 

@@ -102,6 +102,12 @@ Result<File> take_directory(const fs::path& directory) {
   return lock;
 }
 
+bool is_taken(const fs::path& directory) {
+  const auto file = open_file(directory / "LOCK", O_RDONLY);
+  // A shared lock keeps no other reader out, and is gone at once.
+  return file && ::flock(file->fd(), LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+}
+
 Result<void> check_directory(const fs::path& directory) {
   auto ok = check_version(directory);
   if (!ok && ok.error().fault == Fault::not_found) {

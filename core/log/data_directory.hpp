@@ -23,6 +23,9 @@ Result<void> ensure_directory(const std::filesystem::path& directory);
 // damaged, invalid (the directory holds other things), full or io.
 Result<File> take_directory(const std::filesystem::path&);
 
+// Whether a process has the directory open for writing.
+bool is_taken(const std::filesystem::path&);
+
 // Checks VERSION and changes nothing. Fails with not_found when this is no data directory.
 Result<void> check_directory(const std::filesystem::path&);
 

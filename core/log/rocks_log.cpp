@@ -168,8 +168,8 @@ class RocksLog : public EventLog {
 
   // Opens for writing; `acked` is what the ACKED file says.
   Result<void> open(const std::optional<Acked>& acked, RecoveryReport&);
-  // Opens beside a writer.
-  Result<void> open_secondary();
+  // Opens for reading, beside a writer or at rest.
+  Result<void> open_secondary(RecoveryReport&);
 
   Result<void> append(std::span<const BlockWrite> blocks) override;
   Result<void> read(SkuId sku, Seq from,
@@ -183,9 +183,15 @@ class RocksLog : public EventLog {
   bool read_only() const { return !scratch_.path().empty(); }
   fs::path log_directory() const { return options_.directory / "log"; }
 
+  Result<std::optional<WalDamage>> judge(const std::optional<Acked>&) const;
+  Result<void> judge_beside_a_writer() const;
   Result<void> recover(const std::optional<Acked>&, RecoveryReport&);
+  bool has_database() const;
   bool has_families() const;
+  tl::unexpected<Error> gone(const Acked&) const;
+  Result<fs::path> wals_without(const WalDamage& torn) const;
   Result<std::uint64_t> sequence_in_tables() const;
+  Result<void> keeps(const Acked&) const;
   Result<void> verify(const std::optional<Acked>&);
   Result<void> verify_last_blocks(const std::vector<std::pair<SkuId, HeadRecord>>&) const;
   Result<void> acknowledge(std::uint64_t sequence, std::span<const AckedHead> heads,
@@ -250,6 +256,17 @@ std::string name_of(const WalCommit& c) {
                : fmt::format("sequence number {}", c.first_sequence);
 }
 
+bool RocksLog::has_database() const {
+  std::error_code ec;
+  return fs::exists(log_directory() / "CURRENT", ec);
+}
+
+tl::unexpected<Error> RocksLog::gone(const Acked& acked) const {
+  return fail(Fault::damaged,
+              fmt::format("{} is missing, but {} were acknowledged. Nothing was changed. {}",
+                          (log_directory() / "CURRENT").string(), names_of(acked), kDamageAdvice));
+}
+
 // Whether all column families have been created: RocksDB makes them one by one.
 bool RocksLog::has_families() const {
   std::vector<std::string> names;
@@ -262,8 +279,25 @@ bool RocksLog::has_families() const {
   return true;
 }
 
-// Judges the write-ahead log before RocksDB sees it. Changes nothing but a torn tail.
-Result<void> RocksLog::recover(const std::optional<Acked>& acked, RecoveryReport& report) {
+// "<file> is damaged at offset <n>: <what>", and what follows it.
+std::string name_of(const WalDamage& d) {
+  std::string text =
+      fmt::format("{} is damaged at offset {}: {}", d.file.string(), d.offset, d.what);
+  if (!d.at_the_end) {
+    text += fmt::format(", and what was committed later follows{}",
+                        d.later ? fmt::format(" ({})", name_of(*d.later)) : "");
+  }
+  return text;
+}
+
+tl::unexpected<Error> refuse(std::string what, const WalScan& scan) {
+  if (scan.last) what += fmt::format(" The last whole commit is of {}.", name_of(*scan.last));
+  return fail(Fault::damaged, fmt::format("{} Nothing was changed. {}", what, kDamageAdvice));
+}
+
+// Judges the write-ahead log of a store that nobody writes to, before RocksDB sees it. Refuses
+// damage, returns a torn tail that was never acknowledged, and changes nothing.
+Result<std::optional<WalDamage>> RocksLog::judge(const std::optional<Acked>& acked) const {
   const auto scan = scan_wals(log_directory());
   if (!scan) return tl::unexpected(scan.error());
   const auto in_tables = sequence_in_tables();
@@ -272,57 +306,73 @@ Result<void> RocksLog::recover(const std::optional<Acked>& acked, RecoveryReport
       std::max(*in_tables, scan->last ? scan->last->last_sequence : std::uint64_t{0});
   const std::uint64_t promised = acked ? acked->sequence : 0;
 
-  const auto refuse = [&](std::string what) {
-    if (scan->last) what += fmt::format(" The last whole commit is of {}.", name_of(*scan->last));
-    if (acked && acked->sequence > last) {
+  if (scan->first && scan->first->first_sequence > *in_tables + 1) {
+    return refuse(fmt::format("{}: commits are missing between the tables (sequence number {}) "
+                              "and the write-ahead log (from {}).",
+                              log_directory().string(), *in_tables, scan->first->first_sequence),
+                  *scan);
+  }
+  if (scan->damage && (!scan->damage->at_the_end || last < promised)) {
+    std::string what = name_of(*scan->damage) + ".";
+    if (last < promised) {
       what += fmt::format(" Acknowledged before, and now missing: {}.", names_of(*acked));
     }
-    return fail(Fault::damaged, fmt::format("{} Nothing was changed. {}", what, kDamageAdvice));
-  };
-
-  if (scan->first && scan->first->first_sequence > *in_tables + 1) {
-    return refuse(
-        fmt::format("{}: commits are missing between the tables (sequence number {}) "
-                    "and the write-ahead log (from {}).",
-                    log_directory().string(), *in_tables, scan->first->first_sequence));
+    return refuse(std::move(what), *scan);
   }
-  if (scan->damage) {
-    const WalDamage& d = *scan->damage;
-    const std::string where =
-        fmt::format("{} is damaged at offset {}: {}", d.file.string(), d.offset, d.what);
-    if (!d.at_the_end) {
-      return refuse(fmt::format("{}, and what was committed later follows{}.", where,
-                                d.later ? fmt::format(" ({})", name_of(*d.later)) : ""));
-    }
-    if (last < promised) return refuse(where + ".");
-    if (!acked) {
-      return refuse(where +
-                    ", and without a whole ACKED file it cannot be told whether that was "
-                    "acknowledged.");
-    }
-    fs::path keep_as = options_.directory / fmt::format("torn-{}.bin", last + 1);
-    for (int i = 1; fs::exists(keep_as) && i < 1000; ++i) {
-      keep_as = options_.directory / fmt::format("torn-{}-{}.bin", last + 1, i);
-    }
-    if (auto ok = cut_torn_tail(d, keep_as); !ok) return ok;
-    report.notes.push_back(fmt::format(
-        "{}; that write was never acknowledged: its {} bytes were moved to {}, and the log goes "
-        "on from {}",
-        where, d.size - d.offset, keep_as.string(),
-        scan->last ? name_of(*scan->last) : "its tables"));
-    return {};
+  if (scan->damage && !acked) {
+    return refuse(name_of(*scan->damage) +
+                      ", and without a whole ACKED file it cannot be told whether that was "
+                      "acknowledged.",
+                  *scan);
   }
   if (last < promised) {
-    return refuse(fmt::format("{} ends at sequence number {}, but {} was acknowledged.",
-                              log_directory().string(), last, promised));
+    return refuse(fmt::format("{} ends at sequence number {}, but {} was acknowledged. "
+                              "Acknowledged before, and now missing: {}.",
+                              log_directory().string(), last, promised, names_of(*acked)),
+                  *scan);
+  }
+  return scan->damage;
+}
+
+// The same beside a writer, whose last write may be half to be seen: only damage that stays where
+// it is while the log grows behind it is damage.
+Result<void> RocksLog::judge_beside_a_writer() const {
+  std::optional<WalDamage> before;
+  for (int i = 0; i < 5; ++i) {
+    const auto scan = scan_wals(log_directory());
+    // The writer removes files that it no longer needs.
+    if (!scan && scan.error().fault == Fault::not_found) continue;
+    if (!scan) return tl::unexpected(scan.error());
+    if (!scan->damage || scan->damage->at_the_end) return {};
+    if (before && before->file == scan->damage->file && before->offset == scan->damage->offset) {
+      return refuse(name_of(*scan->damage) + ".", *scan);
+    }
+    before = scan->damage;
   }
   return {};
 }
 
+// Cuts off a torn tail that was never acknowledged.
+Result<void> RocksLog::recover(const std::optional<Acked>& acked, RecoveryReport& report) {
+  const auto torn = judge(acked);
+  if (!torn) return tl::unexpected(torn.error());
+  if (!*torn) return {};
+  const WalDamage& d = **torn;
+  const auto stem = fmt::format("torn-{}-{}", d.file.stem().string(), d.offset);
+  fs::path keep_as = options_.directory / (stem + ".bin");
+  for (int i = 1; fs::exists(keep_as) && i < 1000; ++i) {
+    keep_as = options_.directory / fmt::format("{}-{}.bin", stem, i);
+  }
+  if (auto ok = cut_torn_tail(d, keep_as); !ok) return ok;
+  report.notes.push_back(
+      fmt::format("{}; that write was never acknowledged: its {} bytes were moved to {}, and the "
+                  "log goes on from before it",
+                  name_of(d), d.size - d.offset, keep_as.string()));
+  return {};
+}
+
 Result<void> RocksLog::open(const std::optional<Acked>& acked, RecoveryReport& report) {
-  const fs::path current = log_directory() / "CURRENT";
-  std::error_code ec;
-  const bool exists = fs::exists(current, ec);
+  const bool exists = has_database();
   if (exists && acked && acked->sequence == 0 && !has_families()) {
     // The first start was cut short before the store was whole; RocksDB completes it below.
   } else if (exists) {
@@ -333,9 +383,7 @@ Result<void> RocksLog::open(const std::optional<Acked>& acked, RecoveryReport& r
           "written anew");
     }
   } else if (acked && acked->sequence != 0) {
-    return fail(Fault::damaged,
-                fmt::format("{} is missing, but {} were acknowledged. Nothing was changed. {}",
-                            current.string(), names_of(*acked), kDamageAdvice));
+    return gone(*acked);
   } else {
     // Nothing is acknowledged yet, and that is on record before there is a log that could be torn.
     if (auto ok = acked_->record({}); !ok) return ok;
@@ -366,13 +414,34 @@ Result<void> RocksLog::open(const std::optional<Acked>& acked, RecoveryReport& r
   return {};
 }
 
-// Checks the recovered store against what was acknowledged, and each head against its last block.
-Result<void> RocksLog::verify(const std::optional<Acked>& acked) {
+// Checks that the opened database holds what was acknowledged.
+Result<void> RocksLog::keeps(const Acked& acked) const {
   const std::uint64_t latest = database_.db->GetLatestSequenceNumber();
-  if (acked && latest < acked->sequence) {
+  if (latest < acked.sequence) {
     return fail(Fault::damaged, fmt::format("the log was recovered up to sequence number {}, but "
                                             "{} was acknowledged: {}.",
-                                            latest, acked->sequence, names_of(*acked)));
+                                            latest, acked.sequence, names_of(acked)));
+  }
+  for (const AckedHead& h : acked.heads) {
+    const auto now = head_record(h.sku);
+    if (!now) return tl::unexpected(now.error());
+    if (*now && (*now)->head.seq == h.seq && (*now)->head.digest == h.digest) continue;
+    const auto found = ends_a_block(h.sku, h.seq, h.digest);
+    if (!found) return tl::unexpected(found.error());
+    if (!*found) {
+      return fail(Fault::damaged,
+                  fmt::format("{}: position {} was acknowledged with digest {}, but the log has "
+                              "no such block.",
+                              describe(h.sku), h.seq.value, to_hex(h.digest)));
+    }
+  }
+  return {};
+}
+
+// Checks the recovered store against what was acknowledged, and each head against its last block.
+Result<void> RocksLog::verify(const std::optional<Acked>& acked) {
+  if (acked) {
+    if (auto ok = keeps(*acked); !ok) return ok;
   }
   const auto records = head_records();
   if (!records) return tl::unexpected(records.error());
@@ -382,20 +451,7 @@ Result<void> RocksLog::verify(const std::optional<Acked>& acked) {
     heads_.emplace(sku.value, r.head);
     if (newest.size() < kMaxAckedHeads) newest.push_back({sku, r.head.seq, r.head.digest});
   }
-  if (acked) {
-    for (const AckedHead& h : acked->heads) {
-      const auto it = heads_.find(h.sku.value);
-      if (it != heads_.end() && it->second.seq == h.seq && it->second.digest == h.digest) continue;
-      const auto found = ends_a_block(h.sku, h.seq, h.digest);
-      if (!found) return tl::unexpected(found.error());
-      if (!*found) {
-        return fail(Fault::damaged,
-                    fmt::format("{}: position {} was acknowledged with digest {}, but the log has "
-                                "no such block.",
-                                describe(h.sku), h.seq.value, to_hex(h.digest)));
-      }
-    }
-  }
+  const std::uint64_t latest = database_.db->GetLatestSequenceNumber();
   // What was recovered counts from now on: readers see it.
   if (latest == 0 || (acked && acked->sequence == latest)) {
     acked_sequence_ = latest;
@@ -453,9 +509,51 @@ Result<void> RocksLog::verify_last_blocks(
   return {};
 }
 
-Result<void> RocksLog::open_secondary() {
+// A directory of links to the write-ahead log files and of a copy of the torn one up to the tear:
+// a RocksDB secondary refuses a tear.
+Result<fs::path> RocksLog::wals_without(const WalDamage& torn) const {
+  const fs::path directory = scratch_.path() / "wal";
+  std::error_code ec;
+  fs::create_directory(directory, ec);
+  for (auto it = fs::directory_iterator(log_directory(), ec); !ec && it != fs::directory_iterator();
+       it.increment(ec)) {
+    const fs::path to = directory / it->path().filename();
+    if (it->path() == torn.file) {
+      fs::copy_file(torn.file, to, ec);
+      if (!ec) fs::resize_file(to, torn.offset, ec);
+    } else if (it->path().extension() == ".log") {
+      fs::create_symlink(fs::absolute(it->path()), to, ec);
+    }
+    if (ec) break;
+  }
+  if (ec) return system_failure("fill", directory, ec.value());
+  return directory;
+}
+
+Result<void> RocksLog::open_secondary(RecoveryReport& report) {
+  // Read before the log: whatever is on record as acknowledged then must be found.
+  const auto acked = AckedFile::read(options_.directory / "ACKED");
+  if (!acked) return tl::unexpected(acked.error());
+  if (!has_database()) {
+    if (*acked && (*acked)->sequence != 0) return gone(**acked);
+    return fail(Fault::not_found, fmt::format("{} holds no log yet", options_.directory.string()));
+  }
   rocksdb::DBOptions d = database_options(options_);
   d.max_open_files = -1;  // so that files which the writer deletes stay readable
+  if (is_taken(options_.directory)) {
+    if (auto ok = judge_beside_a_writer(); !ok) return ok;
+  } else {
+    const auto torn = judge(*acked);
+    if (!torn) return tl::unexpected(torn.error());
+    if (*torn) {
+      report.notes.push_back(
+          fmt::format("{}; that write was never acknowledged and is left out", name_of(**torn)));
+      const auto wals = wals_without(**torn);
+      if (!wals) return tl::unexpected(wals.error());
+      d.wal_dir = wals->string();
+    }
+  }
+
   rocksdb::Status s;
   // The writer may put other files in place of those that the opening is about to read.
   for (int i = 0; i < 5; ++i) {
@@ -467,6 +565,15 @@ Result<void> RocksLog::open_secondary() {
   }
   if (!s.ok()) {
     return rocks_failure(fmt::format("cannot open {} for reading", log_directory().string()), s);
+  }
+  if (*acked) {
+    if (auto ok = catch_up(); !ok) return ok;
+    const auto found = keeps(**acked);
+    if (!found) {
+      Error e = found.error();
+      if (e.fault == Fault::damaged) e.message += fmt::format(" {}", kDamageAdvice);
+      return tl::unexpected(std::move(e));
+    }
   }
   return {};
 }
@@ -746,12 +853,13 @@ Result<std::unique_ptr<EventLog>> open_for_writing(const RocksLogOptions& option
   return log;
 }
 
-Result<std::unique_ptr<EventLog>> open_for_reading(const RocksLogOptions& options) {
+Result<std::unique_ptr<EventLog>> open_for_reading(const RocksLogOptions& options,
+                                                   RecoveryReport& report) {
   if (auto ok = check_directory(options.directory); !ok) return tl::unexpected(ok.error());
   auto scratch = ScratchDirectory::create();
   if (!scratch) return tl::unexpected(scratch.error());
   auto log = std::make_unique<RocksLog>(options, std::move(*scratch));
-  if (auto ok = log->open_secondary(); !ok) return tl::unexpected(ok.error());
+  if (auto ok = log->open_secondary(report); !ok) return tl::unexpected(ok.error());
   return log;
 }
 
@@ -761,7 +869,7 @@ Result<std::unique_ptr<EventLog>> open_rocks_log(const RocksLogOptions& options,
                                                  RecoveryReport& report) {
   report.notes.clear();
   return options.mode == OpenMode::read_write ? open_for_writing(options, report)
-                                              : open_for_reading(options);
+                                              : open_for_reading(options, report);
 }
 
 }  // namespace fairsale

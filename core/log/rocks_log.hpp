@@ -6,7 +6,7 @@
 //   ACKED      the newest acknowledged commit: RocksDB sequence number and the heads it set
 //   log/       RocksDB: column families default (blocks) and heads
 //   snapshots/ plain files, SKU id / position; may always be deleted
-//   torn-N.bin what was cut off the end of the log after a crash, for inspection
+//   torn-*.bin what was cut off the end of the log after a crash, for inspection
 //
 // A block's key is SKU id | first position, 8 bytes big-endian each; its value is the block.
 // Options and their reasons are in rocks_log.cpp; the recovery rules are these:
@@ -15,6 +15,8 @@
 //   - Anything else that does not check out (valid data after the damage, or a store that ends
 //     before what ACKED says was acknowledged) refuses to open, naming the SKU, the position, and
 //     what to do. A refusal that comes before RocksDB is opened has changed nothing.
+//   - Reading refuses the same damage; it leaves out a torn tail and changes nothing. Beside a
+//     running server, the end of the log is the server's.
 //   - Without ACKED (deleted, or both of its records damaged) a store that checks out opens with a
 //     note; a torn tail is then refused, since it cannot be told from a lost promise.
 #pragma once

@@ -200,7 +200,10 @@ class Scanner {
       Prefix prefix;
       prefix.start();
       prefix.add(record->payload);
-      scan_.damage->later = prefix.commit();
+      const auto commit = prefix.commit();
+      // A record of an older file that this one's space once held proves nothing.
+      if (!commit || (scan_.last && commit->first_sequence <= scan_.last->last_sequence)) continue;
+      scan_.damage->later = commit;
       return true;
     }
     return false;

@@ -164,7 +164,7 @@ TEST(CheckTerms, NamesTheFault) {
     spoil(t);
     return check_terms(t);
   };
-  EXPECT_EQ(fault([](Terms& t) { t.stock.value = 0; }), TermsFault::stock);
+  EXPECT_EQ(fault([](Terms& t) { t.stock.value = kMaxStock + 1; }), TermsFault::stock);
   EXPECT_EQ(fault([](Terms& t) { t.price.amount.value = -1; }), TermsFault::price);
   EXPECT_EQ(fault([](Terms& t) { t.price.currency.code[2] = 'r'; }), TermsFault::currency);
   EXPECT_EQ(fault([](Terms& t) { t.ends_at = t.starts_at; }), TermsFault::times);

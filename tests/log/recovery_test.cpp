@@ -42,6 +42,14 @@ struct Recovery : ::testing::Test {
   void expect_cut(std::size_t blocks) {
     const std::size_t before = fs::file_size(wal);
     RecoveryReport report;
+    {
+      const auto reader = open_rocks_log({data, OpenMode::read_only}, report);
+      ASSERT_TRUE(reader) << reader.error().message;
+      ASSERT_EQ(report.notes.size(), 1U);
+      EXPECT_NE(report.notes[0].find("is left out"), std::string::npos) << report.notes[0];
+      EXPECT_EQ(read_all(**reader, chain.sku()).size(), blocks);
+      EXPECT_EQ(fs::file_size(wal), before);
+    }
     const auto log = open_log(data, &report);
     ASSERT_TRUE(log);
     ASSERT_EQ(report.notes.size(), 1U);
@@ -59,8 +67,9 @@ struct Recovery : ::testing::Test {
   // Expects a refusal that changes nothing and names these things.
   void expect_refused(std::initializer_list<std::string_view> names) {
     const Bytes before = fs::exists(wal) ? read_file(wal) : Bytes();
-    for (int i = 0; i < 2; ++i) {
-      const Error e = refusal(data);
+    for (const OpenMode mode :
+         {OpenMode::read_only, OpenMode::read_write, OpenMode::read_write, OpenMode::read_only}) {
+      const Error e = refusal(data, mode);
       EXPECT_EQ(e.fault, Fault::damaged);
       for (const std::string_view name : names) {
         EXPECT_NE(e.message.find(name), std::string::npos) << name << " in: " << e.message;
@@ -291,6 +300,31 @@ TEST_F(Recovery, acked_with_another_digest_is_refused) {
   const Error e = refusal(data);
   EXPECT_EQ(e.fault, Fault::damaged);
   EXPECT_NE(e.message.find("sneaker-1"), std::string::npos) << e.message;
+}
+
+TEST_F(Recovery, damage_is_named_to_a_reader_beside_a_writer_too) {
+  const auto writer = open_log(data);
+  for (int i = 0; i < 3; ++i) commit(*writer, {chain.block(3)});
+  wal = log_files(data, ".log").back();
+  flip_bit(wal, 100);
+  const Error e = refusal(data, OpenMode::read_only);
+  EXPECT_EQ(e.fault, Fault::damaged);
+  EXPECT_NE(e.message.find(wal.string()), std::string::npos) << e.message;
+  EXPECT_NE(e.message.find("committed later follows (" + fmt_sku()), std::string::npos)
+      << e.message;
+  flip_bit(wal, 100);
+  // The end is the writer's: what it may be about to write is nobody's loss.
+  Bytes bytes = read_file(wal);
+  const Bytes whole = bytes;
+  bytes.resize(bytes.size() + 50);
+  write_file(wal, bytes);
+  RecoveryReport report;
+  const auto reader = open_rocks_log({data, OpenMode::read_only}, report);
+  ASSERT_TRUE(reader) << reader.error().message;
+  EXPECT_EQ(read_all(**reader, chain.sku()).size(), 8U);
+  // But not what it has acknowledged.
+  write_file(wal, Bytes(whole.begin(), whole.end() - 1));
+  EXPECT_EQ(refusal(data, OpenMode::read_only).fault, Fault::damaged);
 }
 
 // Beyond the write-ahead log: what sits in tables.
