@@ -165,7 +165,7 @@ const std::vector<Setting>& settings() {
        duration(FIELD(limits.write_timeout))},
       {"drain-timeout", "SECONDS", "for open requests when stopping (10)",
        duration(FIELD(drain_timeout))},
-      {"snapshot-every", "N", "events of a SKU between snapshots; 0: never (100000)",
+      {"snapshot-every", "N", "events of a SKU between snapshots; 0: never (500000)",
        whole(FIELD(snapshot_every), 0, 1'000'000'000'000)},
       {"log-level", "LEVEL", "trace, debug, info, warn, error or off (info)",
        one_of(FIELD(log.level), {"trace", "debug", "info", "warn", "error", "off"})},

@@ -29,7 +29,7 @@ struct ServerConfig {
   Rate address_rate{200, 400};
   http::Limits limits;
   std::chrono::milliseconds drain_timeout{10'000};
-  std::uint64_t snapshot_every = 100'000;  // events of a SKU; 0: never
+  std::uint64_t snapshot_every = 500'000;  // events of a SKU; 0: never
   LogConfig log;
   bool public_metrics = false;
   bool demo = false;

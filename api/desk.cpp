@@ -454,7 +454,7 @@ void Desk::get_purchases(const http::Request& r, http::Ticket t, const SkuName& 
           .ticket = t,
           .deadline = worker_->now() + kMinSeqPatience};
   if (!min_seq(r, t, q.min_seq)) return;
-  send(std::move(q));
+  send(q);
 }
 
 void Desk::get_line(const http::Request& r, http::Ticket t, const SkuName& sku) {
@@ -467,7 +467,7 @@ void Desk::get_line(const http::Request& r, http::Ticket t, const SkuName& sku) 
           .ticket = t,
           .deadline = worker_->now() + kMinSeqPatience};
   if (!min_seq(r, t, q.min_seq)) return;
-  send(std::move(q));
+  send(q);
 }
 
 void Desk::with_purchase(const http::Request& r, http::Ticket t, std::string_view id,
@@ -498,7 +498,7 @@ void Desk::with_purchase(const http::Request& r, http::Ticket t, std::string_vie
     q.kind = read ? Query::Kind::purchase : Query::Kind::give_up;
     if (read && !min_seq(r, t, q.min_seq)) return;
     if (!admit(r, t, who, who.customer.view())) return;
-    return send(std::move(q));
+    return send(q);
   }
   if (!allow(t, who, who.role != Role::customer) || !json_body(r, t)) return;
   if (rest == "payment") {
@@ -516,7 +516,7 @@ void Desk::with_purchase(const http::Request& r, http::Ticket t, std::string_vie
     q.kind = Query::Kind::refund;
     q.event = OrderRefunded{q.purchase, body->restock, body->actor, body->reason};
   }
-  send(std::move(q));
+  send(q);
 }
 
 void Desk::post_token(const http::Request& r, http::Ticket t) {
@@ -560,13 +560,13 @@ void Desk::send(SkuId sku, const Event& event, const Reply& reply) {
   outgoing_[owner].push_back(EventMail{sku, event, reply});
 }
 
-void Desk::send(Query&& q) {
+void Desk::send(const Query& q) {
   const bool acts = q.kind == Query::Kind::give_up || q.kind == Query::Kind::payment ||
                     q.kind == Query::Kind::refund;
   if (acts && worker_->draining()) return stopping(q.ticket);
   const std::size_t owner = office_.engine.shard_of(sku_id(q.sku.view()));
-  if (owner == index_) return run(std::move(q));
-  outgoing_[owner].push_back(std::move(q));
+  if (owner == index_) return run(q);
+  outgoing_[owner].push_back(q);
 }
 
 void Desk::submit(SkuId sku, const Event& event, const Reply& reply) {
@@ -586,14 +586,14 @@ void Desk::submit(SkuId sku, const Event& event, const Reply& reply) {
 
 // At the owner. What leads to an event goes into the coming turn; a look waits until after it, so
 // that it sees all that came before.
-void Desk::run(Query&& q) {
+void Desk::run(const Query& q) {
   switch (q.kind) {
     case Query::Kind::give_up:
     case Query::Kind::payment:
     case Query::Kind::refund: return act(q);
     default: break;
   }
-  looks_.push_back(std::move(q));
+  looks_.push_back(q);
 }
 
 void Desk::act(const Query& q) {
@@ -728,13 +728,7 @@ std::chrono::steady_clock::time_point Desk::on_turn() {
     m.turn_events.Observe(static_cast<double>(turn->events));
     m.turn_seconds.Observe(took.count());
   }
-  if (turn->snapshots > 0) {
-    office_.metrics.snapshots.Increment(static_cast<double>(turn->snapshots));
-  }
-  if (turn->snapshot_error) {
-    spdlog::warn("A snapshot could not be written, so the next start takes longer: {}",
-                 turn->snapshot_error->message);
-  }
+  if (index_ == 0) watch_snapshots();
   answer_looks();
   check_waits();
   post_answers();
@@ -745,6 +739,19 @@ std::chrono::steady_clock::time_point Desk::on_turn() {
   if (!sale_waits_.empty() || !waits_.empty()) next = std::min(next, next_check_);
   if (read_ < incoming_.size()) next = steady_clock::now();
   return next;
+}
+
+void Desk::watch_snapshots() {
+  Snapshotter& s = office_.engine.snapshotter();
+  const std::uint64_t taken = s.taken();
+  if (taken != snapshots_) {
+    office_.metrics.snapshots.Increment(static_cast<double>(taken - snapshots_));
+    snapshots_ = taken;
+  }
+  if (const auto error = s.take_error()) {
+    spdlog::warn("A snapshot could not be written, so the next start takes longer: {}",
+                 error->message);
+  }
 }
 
 void Desk::serve_others() {
@@ -774,7 +781,7 @@ void Desk::read_mail() {
     if (auto* event = std::get_if<EventMail>(&mail)) {
       submit(event->sku, event->event, event->reply);
     } else if (auto* query = std::get_if<Query>(&mail)) {
-      run(std::move(*query));
+      run(*query);
     }
   }
 }
@@ -815,7 +822,7 @@ void Desk::answer_looks() {
     if (sale == nullptr || sale->seq() >= q.min_seq) {
       answer_query(q);
     } else if (may_wait(q.origin, q.ticket, q.min_seq, sale->seq())) {
-      waits_.push_back(std::move(q));
+      waits_.push_back(q);
     }
   }
   looks_.clear();

@@ -165,9 +165,10 @@ class Desk final : public http::Service, public Answers {
 
   // To a shard, here or elsewhere.
   void send(SkuId, const Event&, const Reply&);
-  void send(Query&&);
+  void send(const Query&);
+  void watch_snapshots();
   void submit(SkuId, const Event&, const Reply&);
-  void run(Query&&);
+  void run(const Query&);
   void answer_query(const Query&);
   void act(const Query&);
   void read_mail();
@@ -228,6 +229,7 @@ class Desk final : public http::Service, public Answers {
   std::uint32_t denied_ = 0;
   http::WorkerStats last_stats_;
   std::size_t last_skus_ = 0;
+  std::uint64_t snapshots_ = 0;  // taken, as counted
 };
 
 }  // namespace fairsale::api

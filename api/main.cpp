@@ -27,7 +27,8 @@ void print_demo(const std::string& url, const api::Secrets& secrets) {
   const auto now = std::chrono::duration_cast<std::chrono::seconds>(
                        std::chrono::system_clock::now().time_since_epoch())
                        .count();
-  const std::string alice = api::Authenticator(secrets).mint("alice", now + 24 * 3600);
+  const std::string alice =
+      api::Authenticator(secrets).mint("alice", now + std::int64_t{24} * 3600);
   fmt::print(
       "\n"
       "  A sale is open: 1,000 units of \"demo\" at 49.00 EUR, 2 a customer, held for 120 s.\n"

@@ -131,6 +131,7 @@ Result<void> serve(const ServerConfig& config,
     on_ready(listening->port, secrets);
     wait_for_stop();
     spdlog::info("Stopping: no new work, what was admitted is finished");
+    (*engine)->snapshotter().stop();
     for (auto& worker : workers) worker->drain(config.drain_timeout);
   }
   spdlog::info("Stopped: {} requests served", static_cast<std::uint64_t>(metrics.requests.Value()));

@@ -1,58 +1,22 @@
-#include "core/domain/sale.hpp"
-
 #include <algorithm>
-#include <functional>
+#include <array>
 #include <type_traits>
 
 #include "core/domain/invariant.hpp"
+#include "core/domain/sale_index.hpp"
 
 namespace fairsale {
 
 namespace {
 
 constexpr std::size_t kMaxPurchases = 0x7fff'ffff;
-constexpr std::size_t kMaxNameBytes = 0xffff'0000;  // offsets are 32 bits
 constexpr unsigned kMaxPaymentsPerPurchase = 8;
-
-// The finaliser of splitmix64 (S. Vigna, public domain): spreads every input bit.
-constexpr std::uint64_t mix(std::uint64_t x) {
-  x ^= x >> 30;
-  x *= 0xbf58476d1ce4e5b9ULL;
-  x ^= x >> 27;
-  x *= 0x94d049bb133111ebULL;
-  return x ^ (x >> 31);
-}
-
-std::uint64_t hash_of(const IdempotencyKey& key, std::uint32_t customer) {
-  std::uint64_t low = 0;
-  std::memcpy(&low, key.bytes.data(), sizeof low);
-  return mix(low + 0x9e3779b97f4a7c15ULL * (customer + 1ULL));
-}
-
-std::uint64_t hash_of(std::string_view name) { return std::hash<std::string_view>{}(name); }
 
 std::uint16_t stored(Quantity q) {
   return static_cast<std::uint16_t>(std::min<std::uint32_t>(q.value, 0xffff));
 }
 
 }  // namespace
-
-struct Sale::PurchaseLinks {
-  Sale& sale;
-  std::uint32_t& link(std::uint32_t i) { return sale.purchases_[i].chain; }
-  std::uint64_t hash(std::uint32_t i) const {
-    const Purchase& p = sale.purchases_[i];
-    return hash_of(p.key, p.customer);
-  }
-};
-
-struct Sale::CustomerLinks {
-  Sale& sale;
-  std::uint32_t& link(std::uint32_t i) { return sale.customers_[i].chain; }
-  std::uint64_t hash(std::uint32_t i) const {
-    return hash_of(sale.customer_name(CustomerIndex{i}));
-  }
-};
 
 Decision Sale::apply(Seq seq, Timestamp at, const Event& event, DecisionSink& sink) {
   FAIRSALE_INVARIANT(seq.value == seq_.value + 1, "the log is gap-free");
@@ -79,6 +43,12 @@ Decision Sale::apply(Seq seq, Timestamp at, const Event& event, DecisionSink& si
           counters_.stocked.value,
       "available + held + sold == stocked");
   return answer;
+}
+
+void Sale::prefetch(const Event& event) const {
+  if (const auto* attempt = std::get_if<PurchaseAttempted>(&event)) {
+    customer_index_.prefetch(hash_of(attempt->customer.view()));
+  }
 }
 
 Phase Sale::phase() const {
@@ -116,14 +86,17 @@ std::optional<PurchaseIndex> Sale::find_purchase(Seq seq) const {
 }
 
 std::string_view Sale::customer_name(CustomerIndex c) const {
-  const Customer& customer = customers_[c.value];
-  return {&names_[customer.name], customer.name_size};
+  const char* name = &names_[customers_[c.value].name];
+  return {name + 1, static_cast<unsigned char>(*name)};
 }
 
 std::optional<CustomerIndex> Sale::find_customer(std::string_view name) const {
-  // The links are only read here; LinearIndex wants one type for reading and inserting.
+  return find_customer(name, hash_of(name));
+}
+
+std::optional<CustomerIndex> Sale::find_customer(std::string_view name, std::uint32_t hash) const {
   const std::uint32_t found = customer_index_.find(
-      CustomerLinks{const_cast<Sale&>(*this)}, hash_of(name),
+      CustomerLinks<const Sale>{*this}, hash,
       [&](std::uint32_t i) { return customer_name(CustomerIndex{i}) == name; });
   if (found == LinearIndex::kNone) return std::nullopt;
   return CustomerIndex{found};
@@ -135,7 +108,7 @@ void Sale::reserve(std::size_t purchases) {
   customers_.reserve(customers_.size() + purchases);
   customer_index_.reserve(customers_.size() + purchases);
   payments_.reserve(payments_.size() + purchases);
-  names_.reserve(names_.size() + purchases * CustomerId::capacity);
+  names_.reserve(names_.size() + purchases * (CustomerId::capacity + 1));
 }
 
 // ---- Events ----
@@ -248,7 +221,8 @@ Decision Sale::act(Step& step, const StockAdjusted& e) {
 }
 
 Decision Sale::act(Step& step, const PurchaseAttempted& e) {
-  const auto returning = find_customer(e.customer.view());
+  const std::uint32_t hash = hash_of(e.customer.view());
+  const auto returning = find_customer(e.customer.view(), hash);
   if (returning) {
     if (const std::uint32_t known = find_attempt(returning->value, e.key); known != kNoIndex) {
       if (purchases_[known].quantity == stored(e.quantity)) return first_answer(known);
@@ -259,7 +233,13 @@ Decision Sale::act(Step& step, const PurchaseAttempted& e) {
     return emit(step, {.kind = DecisionKind::refused, .reason = Reason::sale_full});
   }
 
-  const std::uint32_t customer = returning ? returning->value : enter_customer(e.customer);
+  std::uint32_t customer = 0;
+  if (returning) {
+    customer = returning->value;
+  } else {
+    customer = append_customer(e.customer.view(), hash);
+    customer_index_.insert(CustomerLinks<Sale>{*this}, hash, customer);
+  }
   const auto index = static_cast<std::uint32_t>(purchases_.size());
   enter_purchase(Purchase{.key = e.key,
                           .seq = step.seq,
@@ -615,27 +595,36 @@ Decision Sale::first_answer(std::uint32_t index) const {
 }
 
 // The customer's purchase under this key, or kNoIndex.
-std::uint32_t Sale::find_attempt(std::uint32_t customer, const IdempotencyKey& key) {
-  return purchase_index_.find(PurchaseLinks{*this}, hash_of(key, customer), [&](std::uint32_t i) {
-    const Purchase& p = purchases_[i];
-    return p.customer == customer && p.key == key;
-  });
+std::uint32_t Sale::find_attempt(std::uint32_t customer, const IdempotencyKey& key) const {
+  const std::uint32_t first = customers_[customer].first;
+  if (first != kNoIndex && purchases_[first].key == key) return first;
+  return purchase_index_.find(PurchaseLinks<const Sale>{*this}, hash_of(key, customer),
+                              [&](std::uint32_t i) {
+                                const Purchase& p = purchases_[i];
+                                return p.customer == customer && p.key == key;
+                              });
 }
 
+// Most customers try once: only further attempts are worth an index entry.
 void Sale::enter_purchase(const Purchase& p) {
   const auto index = static_cast<std::uint32_t>(purchases_.size());
   purchases_.push_back(p);
-  purchase_index_.insert(PurchaseLinks{*this}, hash_of(p.key, p.customer), index);
+  std::uint32_t& first = customers_[p.customer].first;
+  if (first == kNoIndex) {
+    first = index;
+  } else {
+    purchase_index_.insert(PurchaseLinks<Sale>{*this}, hash_of(p.key, p.customer), index);
+  }
 }
 
-// The caller has made sure that the customer is new.
-std::uint32_t Sale::enter_customer(const CustomerId& id) {
-  const std::string_view name = id.view();
+// Keeps the name; the caller enters it into the index.
+std::uint32_t Sale::append_customer(std::string_view name, std::uint32_t hash) {
   const auto index = static_cast<std::uint32_t>(customers_.size());
-  const std::size_t offset = names_.append_contiguous(name.data(), name.size());
-  customers_.push_back(Customer{.name = static_cast<std::uint32_t>(offset),
-                                .name_size = static_cast<std::uint32_t>(name.size())});
-  customer_index_.insert(CustomerLinks{*this}, hash_of(name), index);
+  std::array<char, CustomerId::capacity + 1> sized;
+  sized[0] = static_cast<char>(name.size());
+  name.copy(&sized[1], name.size());
+  const std::size_t offset = names_.append_contiguous(sized.data(), name.size() + 1);
+  customers_.push_back(Customer{.name = static_cast<std::uint32_t>(offset), .hash = hash});
   return index;
 }
 

@@ -104,8 +104,9 @@ class ByteSink {
 
 class ByteSource {
  public:
-  // Fills all of `out` or returns false.
-  virtual bool read(std::span<std::byte> out) = 0;
+  // The bytes that come next, as many as are at hand: valid until the next call, and none at the
+  // end.
+  virtual std::span<const std::byte> next() = 0;
 
  protected:
   ~ByteSource() = default;
@@ -122,6 +123,10 @@ class Sale {
   // event itself; `sink` gets every decision, this one included, except that a repeated answer and
   // the one to TimePassed are returned and not emitted.
   Decision apply(Seq seq, Timestamp at, const Event& event, DecisionSink& sink);
+
+  // Starts to bring what this event will need into the processor's cache. Worth a call some events
+  // ahead of apply() when many are to be applied; changes nothing.
+  void prefetch(const Event& event) const;
 
   bool exists() const { return rules_ != RulesVersion{0}; }
   Seq seq() const { return seq_; }
@@ -149,7 +154,9 @@ class Sale {
   // The canonical form: equal histories give equal bytes, whatever the machine or the memory
   // layout. It is what a state digest covers and what a snapshot holds.
   void serialize(ByteSink&) const;
-  // Returns nothing when the bytes are not a canonical form of this version.
+  // Returns nothing when the bytes are not a canonical form of this version, or more follow. That
+  // no name and no key is in them twice is left to check(), or to a digest that vouches for them:
+  // looking each up would make restoring a large sale three times as slow.
   static std::optional<Sale> restore(ByteSource&);
 
   // Recounts everything from the purchases and returns what is wrong, or nothing. O(n).
@@ -160,10 +167,11 @@ class Sale {
 
  private:
   struct Customer {
-    std::uint32_t name = 0;          // offset into names_
+    std::uint32_t name = 0;          // offset into names_: a byte of size, then the text
+    std::uint32_t hash = 0;          // of the name
     std::uint32_t chain = kNoIndex;  // next in its index bucket
     std::uint32_t units = 0;
-    std::uint32_t name_size = 0;
+    std::uint32_t first = kNoIndex;  // the first purchase
   };
 
   // One payment message, kept so that the same reference always gets the same answer.
@@ -184,7 +192,9 @@ class Sale {
     std::uint32_t tail = kNoIndex;
   };
 
+  template <class S>
   struct PurchaseLinks;
+  template <class S>
   struct CustomerLinks;
 
   // One apply(): where the event stands, when it came and where its decisions go.
@@ -228,15 +238,19 @@ class Sale {
 
   Decision about(std::uint32_t index, DecisionKind, Reason = Reason::none) const;
   Decision first_answer(std::uint32_t index) const;
-  std::uint32_t find_attempt(std::uint32_t customer, const IdempotencyKey&);
+  std::uint32_t find_attempt(std::uint32_t customer, const IdempotencyKey&) const;
+  std::optional<CustomerIndex> find_customer(std::string_view name, std::uint32_t hash) const;
   void enter_purchase(const Purchase&);
-  std::uint32_t enter_customer(const CustomerId&);
+  std::uint32_t append_customer(std::string_view name, std::uint32_t hash);
+  std::optional<std::string_view> recount() const;
   void enqueue(Fifo&, std::uint32_t index);
   void dequeue(Fifo&);
   std::uint32_t first_waiting(std::uint32_t quantity);
   std::uint32_t first_waiting_from(std::uint32_t low, std::uint32_t high);
   std::uint32_t remaining() const { return counters_.available.value + counters_.held.value; }
   bool over() const { return ended_ || closed_; }
+
+  static constexpr std::size_t kMaxNameBytes = 0xffff'0000;  // offsets are 32 bits
 
   RulesVersion rules_{0};
   SkuName sku_;
@@ -251,7 +265,7 @@ class Sale {
   bool sold_out_ = false;
 
   Segmented<Purchase> purchases_;
-  LinearIndex purchase_index_;  // by (customer, key)
+  LinearIndex purchase_index_;  // by (customer, key), of all but each customer's first
   Segmented<Customer> customers_;
   LinearIndex customer_index_;  // by name
   Segmented<char, 6> names_;

@@ -5,9 +5,10 @@
 // Index chains, the line and counts that follow from these are rebuilt, not stored.
 
 #include <algorithm>
-#include <functional>
+#include <array>
+#include <bit>
 
-#include "core/domain/sale.hpp"
+#include "core/domain/sale_index.hpp"
 
 namespace fairsale {
 
@@ -16,6 +17,14 @@ namespace {
 constexpr std::uint32_t kMagic = 0x54535346;  // "FSST"
 constexpr std::uint16_t kStateVersion = 1;
 
+template <class T>
+void swap_unless_little(T& v) {
+  if constexpr (std::endian::native != std::endian::little) {
+    auto* bytes = reinterpret_cast<std::byte*>(&v);
+    std::reverse(bytes, bytes + sizeof v);
+  }
+}
+
 class Writer {
  public:
   explicit Writer(ByteSink& sink) : sink_(sink) {}
@@ -23,12 +32,9 @@ class Writer {
   template <class T>
   void number(T v) {
     if (used_ + sizeof v > buffer_.size()) flush();
-    using U = std::make_unsigned_t<T>;
-    auto bits = static_cast<U>(v);
-    for (std::size_t i = 0; i < sizeof v; ++i) {
-      buffer_[used_++] = static_cast<std::byte>(bits & 0xff);
-      bits = static_cast<U>(std::uint64_t{bits} >> 8);
-    }
+    swap_unless_little(v);
+    std::memcpy(&buffer_[used_], &v, sizeof v);
+    used_ += sizeof v;
   }
 
   void bytes(const void* data, std::size_t n) {
@@ -49,7 +55,7 @@ class Writer {
 
  private:
   ByteSink& sink_;
-  std::array<std::byte, 4096> buffer_;
+  std::array<std::byte, std::size_t{16} * 1024> buffer_;
   std::size_t used_ = 0;
 };
 
@@ -62,16 +68,25 @@ class Reader {
 
   template <class T>
   T number() {
-    std::array<std::byte, sizeof(T)> raw{};
-    bytes(raw.data(), raw.size());
-    std::uint64_t bits = 0;
-    for (std::size_t i = 0; i < raw.size(); ++i) bits |= std::uint64_t(raw[i]) << (8 * i);
-    return static_cast<T>(bits);
+    T v{};
+    bytes(&v, sizeof v);
+    swap_unless_little(v);
+    return v;
   }
 
   void bytes(void* out, std::size_t n) {
-    if (ok_) ok_ = source_.read({static_cast<std::byte*>(out), n});
-    if (!ok_) std::memset(out, 0, n);
+    if (n <= chunk_.size()) [[likely]] {
+      std::memcpy(out, chunk_.data(), n);
+      chunk_ = chunk_.subspan(n);
+    } else {
+      gather(static_cast<std::byte*>(out), n);
+    }
+  }
+
+  // True when all has been read.
+  bool at_end() {
+    if (ok_ && chunk_.empty()) chunk_ = source_.next();
+    return ok_ && chunk_.empty();
   }
 
   template <std::size_t N>
@@ -89,7 +104,25 @@ class Reader {
   }
 
  private:
+  // What begins in one chunk and ends in another.
+  void gather(std::byte* out, std::size_t n) {
+    while (n > 0) {
+      if (chunk_.empty() && ok_) chunk_ = source_.next();
+      if (chunk_.empty()) {
+        ok_ = false;
+        std::memset(out, 0, n);
+        return;
+      }
+      const std::size_t part = std::min(n, chunk_.size());
+      std::memcpy(out, chunk_.data(), part);
+      chunk_ = chunk_.subspan(part);
+      out += part;
+      n -= part;
+    }
+  }
+
   ByteSource& source_;
+  std::span<const std::byte> chunk_;
   bool ok_ = true;
 };
 
@@ -216,7 +249,7 @@ std::optional<Sale> Sale::restore(ByteSource& source) {
   r.strong(s.seq_);
   r.strong(s.time_);
   if (!r.ok() || s.time_.value < 0 || s.time_.value > kMaxTimestampMs) return std::nullopt;
-  if (!s.exists()) return s;
+  if (!s.exists()) return r.at_end() ? std::optional(std::move(s)) : std::nullopt;
   if (!supports(s.rules_)) return std::nullopt;
 
   s.sku_ = r.text<64>();
@@ -237,11 +270,18 @@ std::optional<Sale> Sale::restore(ByteSource& source) {
   }
   s.line_.assign(s.terms_.units_per_purchase.value, Fifo{});
 
+  // The index comes after the names: entering one at a time would wait for memory each time.
   const auto customers = r.number<std::uint32_t>();
   for (std::uint32_t i = 0; i < customers; ++i) {
-    const auto name = r.text<64>();
-    if (!r.ok() || s.find_customer(name.view())) return std::nullopt;
-    s.enter_customer(name);
+    const auto name = r.text<CustomerId::capacity>();
+    if (!r.ok() || s.names_.size() >= kMaxNameBytes) return std::nullopt;
+    s.append_customer(name.view(), hash_of(name.view()));
+  }
+  s.customer_index_.presize(customers);
+  for (std::uint32_t i = 0; i < customers; ++i) {
+    constexpr std::uint32_t kAhead = 16;
+    if (i + kAhead < customers) s.customer_index_.prefetch(s.customers_[i + kAhead].hash);
+    s.customer_index_.insert(CustomerLinks<Sale>{s}, s.customers_[i].hash, i);
   }
 
   const auto purchases = r.number<std::uint32_t>();
@@ -266,7 +306,6 @@ std::optional<Sale> Sale::restore(ByteSource& source) {
     if (p.status != PurchaseStatus::refused && (p.quantity == 0 || p.quantity > s.line_.size())) {
       return std::nullopt;
     }
-    if (s.find_attempt(p.customer, p.key) != kNoIndex) return std::nullopt;
     s.enter_purchase(p);
     if (takes_units(p.status)) s.customers_[p.customer].units += p.quantity;
     if (p.status == PurchaseStatus::waiting) {
@@ -306,11 +345,29 @@ std::optional<Sale> Sale::restore(ByteSource& source) {
     if (s.purchases_[i].link != kNoIndex || s.holds_.tail == i) return std::nullopt;
     s.enqueue(s.holds_, i);
   }
-  if (!r.ok() || s.check()) return std::nullopt;
+  if (!r.at_end() || s.recount()) return std::nullopt;
   return s;
 }
 
 std::optional<std::string_view> Sale::check() const {
+  for (std::uint32_t i = 0; i < customers_.size(); ++i) {
+    const Customer& c = customers_[i];
+    const auto found = find_customer(customer_name(CustomerIndex{i}), c.hash);
+    if (!found || found->value != i) return "a customer is there twice, or cannot be found";
+    if (c.first == kNoIndex || purchases_[c.first].customer != i) {
+      return "a customer's first purchase is another's";
+    }
+  }
+  for (std::uint32_t i = 0; i < purchases_.size(); ++i) {
+    if (find_attempt(purchases_[i].customer, purchases_[i].key) != i) {
+      return "a key is there twice, or cannot be found";
+    }
+  }
+  return recount();
+}
+
+// All that check() does but looking everything up.
+std::optional<std::string_view> Sale::recount() const {
   if (!exists()) return std::nullopt;
   std::uint64_t held = 0;
   std::uint64_t sold = 0;

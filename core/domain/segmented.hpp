@@ -86,27 +86,28 @@ class Segmented {
 
 // Linear hashing (W. Litwin, "Linear hashing: a new tool for file and table addressing", 1980):
 // the table grows by one bucket at a time, so that no insertion ever rehashes everything. Entries
-// are indices of records kept elsewhere; each record carries the link to the next in its bucket.
+// are indices of records kept elsewhere; each record carries the link to the next in its bucket
+// and, so that a look needs no more than the record, its hash.
 //
-// Links is a type with: std::uint32_t& link(std::uint32_t i); std::uint64_t hash(std::uint32_t i).
-// Iteration is not offered, so no result can depend on the hash.
+// Links is a type with: link(i), a reference to record i's std::uint32_t link, and
+// std::uint32_t hash(i). Iteration is not offered, so no result can depend on the hash.
 class LinearIndex {
  public:
   static constexpr std::uint32_t kNone = 0xffff'ffff;
 
-  // Returns the first entry in the bucket of `hash` for which `equal(index)` holds, or kNone.
+  // Returns the first entry of this hash for which `equal(index)` holds, or kNone.
   template <class Links, class Equal>
-  std::uint32_t find(Links&& links, std::uint64_t hash, Equal&& equal) const {
+  std::uint32_t find(Links&& links, std::uint32_t hash, Equal&& equal) const {
     if (buckets_.empty()) return kNone;
     for (std::uint32_t i = buckets_[bucket_of(hash)]; i != kNone; i = links.link(i)) {
-      if (equal(i)) return i;
+      if (links.hash(i) == hash && equal(i)) return i;
     }
     return kNone;
   }
 
   // The caller has made sure that no equal entry is present.
   template <class Links>
-  void insert(Links&& links, std::uint64_t hash, std::uint32_t index) {
+  void insert(Links&& links, std::uint32_t hash, std::uint32_t index) {
     if (count_ >= buckets_.size()) split(links);
     std::uint32_t& head = buckets_[bucket_of(hash)];
     links.link(index) = head;
@@ -116,8 +117,27 @@ class LinearIndex {
 
   void reserve(std::size_t n) { buckets_.reserve(n); }
 
+  // Gives an empty index the buckets that `n` entries will have, so that entering them moves none.
+  void presize(std::size_t n) {
+    buckets_.reserve(n);
+    while (buckets_.size() < n) buckets_.push_back(kNone);
+  }
+
+  // Starts to bring the bucket of `hash` into the processor's cache.
+  void prefetch(std::uint32_t hash) const {
+    if (!buckets_.empty()) __builtin_prefetch(&buckets_[bucket_of(hash)], 1);
+  }
+
+  // The same for the first record in the bucket, best when the bucket has arrived.
+  template <class Links>
+  void prefetch_record(Links&& links, std::uint32_t hash) const {
+    if (buckets_.empty()) return;
+    const std::uint32_t first = buckets_[bucket_of(hash)];
+    if (first != kNone) __builtin_prefetch(&links.link(first), 1);
+  }
+
  private:
-  std::size_t bucket_of(std::uint64_t hash) const {
+  std::size_t bucket_of(std::uint32_t hash) const {
     const std::size_t n = buckets_.size();
     const std::size_t upper = std::bit_ceil(n);
     std::size_t b = hash & (upper - 1);
@@ -126,7 +146,7 @@ class LinearIndex {
   }
 
   template <class Links>
-  void split(Links& links) {
+  void split(Links&& links) {
     const std::size_t fresh = buckets_.size();
     buckets_.push_back(kNone);
     if (fresh == 0) return;

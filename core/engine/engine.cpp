@@ -6,11 +6,13 @@ namespace fairsale {
 
 Result<std::unique_ptr<Engine>> Engine::open(EventLog& log, const Clock& clock,
                                              std::span<SaleObserver* const> observers,
-                                             const SequencerOptions& options) {
+                                             SequencerOptions options) {
   auto heads = log.heads();
   if (!heads) return tl::unexpected(heads.error());
 
   auto engine = std::make_unique<Engine>();
+  engine->snapshotter_ = std::make_unique<Snapshotter>(log);
+  options.snapshotter = engine->snapshotter_.get();
   for (SaleObserver* observer : observers) {
     engine->shards_.push_back(std::make_unique<Sequencer>(log, clock, *observer, options));
   }

@@ -16,13 +16,17 @@ class Engine {
   // differ from that of the last run. Fails with the first damage found, naming SKU and position.
   static Result<std::unique_ptr<Engine>> open(EventLog& log, const Clock& clock,
                                               std::span<SaleObserver* const> observers,
-                                              const SequencerOptions& options);
+                                              SequencerOptions options);
+
+  // Takes the snapshots of all shards while they run. To be stopped before the shards are.
+  Snapshotter& snapshotter() { return *snapshotter_; }
 
   std::size_t shards() const { return shards_.size(); }
   Sequencer& shard(std::size_t i) { return *shards_[i]; }
   std::size_t shard_of(SkuId sku) const { return sku.value % shards_.size(); }
 
  private:
+  std::unique_ptr<Snapshotter> snapshotter_;
   std::vector<std::unique_ptr<Sequencer>> shards_;
 };
 

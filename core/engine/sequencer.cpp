@@ -193,7 +193,7 @@ Result<TurnReport> Sequencer::turn(Answers& answers) {
       sku.unsaved = true;
       unsaved_.push_back(&sku);
     }
-    if (due_for_snapshot(sku, options_.snapshot_every)) save(sku, report);
+    if (due_for_snapshot(sku, options_.snapshot_every)) take_snapshot(sku, report);
   }
 
   // Compact what was left over to the front of the inbox, keeping its order per SKU.
@@ -261,12 +261,21 @@ void Sequencer::rest(Now now, TurnReport& report) {
   const auto grown = std::find_if(unsaved_.begin(), unsaved_.end(), [&](const Sku* s) {
     return due_for_snapshot(*s, std::min(options_.snapshot_idle, options_.snapshot_every));
   });
-  if (grown != unsaved_.end()) save(**grown, report);
+  if (grown != unsaved_.end()) take_snapshot(**grown, report);
 }
 
 bool Sequencer::due_for_snapshot(const Sku& sku, std::uint64_t every) const {
   if (options_.snapshot_every == 0) return false;
-  return sku.since_snapshot >= std::max(every, sku.head.seq.value / 4);
+  return sku.since_snapshot >= std::max(every, sku.head.seq.value / 8);
+}
+
+void Sequencer::take_snapshot(Sku& sku, TurnReport& report) {
+  if (options_.snapshotter == nullptr) return save(sku, report);
+  // When it cannot be taken now, it is tried again when as many events have come again.
+  sku.since_snapshot = 0;
+  if (!options_.snapshotter->want({sku.id, sku.head})) return;
+  sku.unsaved = false;
+  std::erase(unsaved_, &sku);
 }
 
 void Sequencer::save(Sku& sku, TurnReport& report) {

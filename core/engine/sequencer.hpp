@@ -18,6 +18,7 @@
 #include "core/engine/clock.hpp"
 #include "core/engine/observer.hpp"
 #include "core/engine/recovery.hpp"
+#include "core/engine/snapshotter.hpp"
 #include "core/log/event_log.hpp"
 
 namespace fairsale {
@@ -48,13 +49,15 @@ enum class Admission {
 struct SequencerOptions {
   std::size_t inbox_limit = 8192;     // events that may wait for the next turn
   std::size_t sku_limit = 1'000'000;  // SKUs of this shard
-  // Events of a SKU between snapshots under load; 0: none but at a stop. A long log waits for a
-  // quarter of its length, so that the cost of snapshots stays in proportion to the events.
-  std::uint64_t snapshot_every = 100'000;
+  // Events of a SKU between snapshots under load; 0: none but at a stop. A long log waits for an
+  // eighth of its length, so that the cost of snapshots stays in proportion to the events.
+  std::uint64_t snapshot_every = 500'000;
   std::uint64_t snapshot_idle = 10'000;  // the same, at most, when the SKU is at rest
   Duration settle_after{20};             // of rest, before the log is settled
   Duration idle_after{1000};             // of rest, before snapshots are taken
   Epoch epoch{1};
+  // Takes the snapshots that are due before the stop. Without one they are taken within the turn.
+  Snapshotter* snapshotter = nullptr;
 };
 
 // What a turn did, for metrics.
@@ -134,6 +137,7 @@ class Sequencer {
   std::span<const std::byte> seal(Sku&, std::uint32_t& next, Timestamp at, Head& head);
   bool due_for_snapshot(const Sku&, std::uint64_t every) const;
   void save(Sku&, TurnReport&);
+  void take_snapshot(Sku&, TurnReport&);
   void rest(Now, TurnReport&);
 
   EventLog& log_;

@@ -20,12 +20,7 @@ class Collect : public ByteSink {
 class Replay : public ByteSource {
  public:
   explicit Replay(std::span<const std::byte> bytes) : left_(bytes) {}
-  bool read(std::span<std::byte> out) override {
-    if (out.size() > left_.size()) return false;
-    if (!out.empty()) std::memcpy(out.data(), left_.data(), out.size());
-    left_ = left_.subspan(out.size());
-    return true;
-  }
+  std::span<const std::byte> next() override { return std::exchange(left_, {}); }
 
  private:
   std::span<const std::byte> left_;

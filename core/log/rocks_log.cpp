@@ -32,7 +32,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr std::size_t kMiB = 1 << 20;
+constexpr std::size_t kMiB = std::size_t{1} << 20;
 
 rocksdb::Slice slice(const Key& key) { return {key.data(), key.size()}; }
 
@@ -108,7 +108,7 @@ rocksdb::ColumnFamilyOptions family_options(std::size_t write_buffer) {
   c.compression = rocksdb::kLZ4Compression;
   rocksdb::BlockBasedTableOptions t;
   t.block_cache = rocksdb::NewLRUCache(16 * kMiB);
-  t.block_size = 16 * 1024;
+  t.block_size = std::size_t{16} * 1024;
   c.table_factory.reset(rocksdb::NewBlockBasedTableFactory(t));
   return c;
 }

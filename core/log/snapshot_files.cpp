@@ -25,7 +25,7 @@ constexpr std::uint32_t kMagic = 0x4e535346;  // "FSSN" as bytes
 constexpr std::uint16_t kVersion = 1;
 constexpr std::size_t kHeaderSize = 108;
 constexpr std::size_t kKept = 2;
-constexpr std::size_t kBuffer = 256 * 1024;
+constexpr std::size_t kBuffer = std::size_t{256} * 1024;
 constexpr std::string_view kUnfinished = ".unfinished";
 
 struct Header {
@@ -115,41 +115,27 @@ class FileSource : public ByteSource {
     buffer_.resize(kBuffer);
   }
 
-  bool read(std::span<std::byte> out) override {
-    while (!out.empty()) {
-      if (at_ == end_ && !fill()) return false;
-      const std::size_t n = std::min(out.size(), end_ - at_);
-      std::memcpy(out.data(), buffer_.data() + at_, n);
-      at_ += n;
-      out = out.subspan(n);
-    }
-    return true;
+  std::span<const std::byte> next() override {
+    const auto want = static_cast<std::size_t>(std::min<std::uint64_t>(left_, kBuffer));
+    if (want == 0) return {};
+    const auto chunk = std::span(buffer_).first(want);
+    const auto n = read_at(file_, name_, offset_, chunk);
+    if (!n || *n != want) return {};
+    sha_.update(chunk);
+    offset_ += want;
+    left_ -= want;
+    return chunk;
   }
 
-  bool exhausted() const { return left_ == 0 && at_ == end_; }
+  bool exhausted() const { return left_ == 0; }
   Digest digest() { return sha_.finish(); }
 
  private:
-  bool fill() {
-    const auto want = static_cast<std::size_t>(std::min<std::uint64_t>(left_, kBuffer));
-    if (want == 0) return false;
-    const auto n = read_at(file_, name_, offset_, std::span(buffer_).first(want));
-    if (!n || *n != want) return false;
-    sha_.update(std::span(buffer_).first(want));
-    offset_ += want;
-    left_ -= want;
-    at_ = 0;
-    end_ = want;
-    return true;
-  }
-
   const File& file_;
   const fs::path& name_;
   std::vector<std::byte> buffer_;
   std::uint64_t offset_ = kHeaderSize;
   std::uint64_t left_;
-  std::size_t at_ = 0;
-  std::size_t end_ = 0;
   Sha256 sha_;
 };
 

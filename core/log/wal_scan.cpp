@@ -20,7 +20,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr std::size_t kBlock = 32 * 1024;
+constexpr std::size_t kBlock = std::size_t{32} * 1024;
 constexpr std::size_t kRecordHeader = 7;
 constexpr std::size_t kBatchHeader = 12;
 

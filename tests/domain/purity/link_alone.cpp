@@ -18,7 +18,7 @@ class Count final : public ByteSink {
 
 class Nothing final : public ByteSource {
  public:
-  bool read(std::span<std::byte>) override { return false; }
+  std::span<const std::byte> next() override { return {}; }
 };
 
 }  // namespace

@@ -1,0 +1,73 @@
+// Snapshots that are taken beside the sequencer.
+#include "core/engine/snapshotter.hpp"
+
+#include "core/log/digest.hpp"
+#include "tests/engine/shop.hpp"
+
+namespace fairsale::test {
+namespace {
+
+constexpr Seq kNewest{~0ULL};
+
+TEST(Snapshotter, TakesWhatTheSequencerAsksForWhileTheSaleGoesOn) {
+  MemoryLog log;
+  Snapshotter snapshotter(log);
+  Shop shop(log, {.snapshot_every = 100, .snapshot_idle = 10, .snapshotter = &snapshotter});
+  shop.now("a", scheduled("a", 1));
+  for (int i = 0; i < 99; ++i) shop.now("a", attempt(fmt::format("c{}", i), "k"));
+  const Digest at_100 = state_digest(*shop.sequencer.find(sku_id("a")));
+  shop.now("a", attempt("one more", "k"));
+  snapshotter.wait_until_idle();
+  EXPECT_EQ(snapshotter.taken(), 1u);
+  const auto first = log.snapshot(sku_id("a"), kNewest);
+  ASSERT_TRUE(first && *first);
+  EXPECT_EQ((*first)->head.seq, Seq{100});
+  EXPECT_EQ((*first)->state, at_100);
+
+  // The next one builds on it; at rest fewer events are enough.
+  for (int i = 0; i < 59; ++i) shop.now("a", attempt(fmt::format("d{}", i), "k"));
+  for (int i = 0; i < 3; ++i) {
+    shop.clock.advance(Duration{1'000});
+    ASSERT_TRUE(shop.sequencer.turn(shop.recorder));
+  }
+  snapshotter.stop();
+  const auto second = log.snapshot(sku_id("a"), kNewest);
+  ASSERT_TRUE(second && *second);
+  EXPECT_EQ((*second)->head, *shop.sequencer.head(sku_id("a")));
+  EXPECT_EQ((*second)->state, state_digest(*shop.sequencer.find(sku_id("a"))));
+  EXPECT_EQ(shop.sequencer.stop().snapshots, 0u) << "there is nothing left to save";
+}
+
+TEST(Snapshotter, TellsAFailureOnceAndGoesOn) {
+  struct Full final : MemoryLog {
+    Result<void> put_snapshot(SkuId, const Head&, const Sale&) override {
+      return fail(Fault::full, "no space left for snapshots");
+    }
+  } log;
+  Shop shop(log);
+  shop.now("a", scheduled("a", 1));
+  Snapshotter snapshotter(log);
+  EXPECT_TRUE(snapshotter.want({sku_id("a"), *shop.sequencer.head(sku_id("a"))}));
+  snapshotter.wait_until_idle();
+  EXPECT_EQ(snapshotter.taken(), 0u);
+  const auto error = snapshotter.take_error();
+  ASSERT_TRUE(error);
+  EXPECT_EQ(error->message, "no space left for snapshots");
+  EXPECT_FALSE(snapshotter.take_error());
+}
+
+TEST(Snapshotter, TakesAllThatWasAskedForBeforeItStopsAndNoMore) {
+  MemoryLog log;
+  Shop shop(log);
+  Snapshotter snapshotter(log);
+  for (const std::string name : {"a", "b", "c"}) {
+    shop.now(name, scheduled(name, 1));
+    EXPECT_TRUE(snapshotter.want({sku_id(name), *shop.sequencer.head(sku_id(name))}));
+  }
+  snapshotter.stop();
+  EXPECT_EQ(snapshotter.taken(), 3u);
+  EXPECT_FALSE(snapshotter.want({sku_id("a"), *shop.sequencer.head(sku_id("a"))}));
+}
+
+}  // namespace
+}  // namespace fairsale::test
