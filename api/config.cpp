@@ -172,6 +172,8 @@ const std::vector<Setting>& settings() {
       {"log-format", "FORMAT", "text or json (text)", one_of(FIELD(log.format), {"text", "json"})},
       {"log-file", "FILE", "instead of standard error", text_of(FIELD(log.file))},
       {"public-metrics", "", "serve /metrics without a token", yes_or_no(FIELD(public_metrics))},
+      {"in-memory", "", "keep the log in memory only: for trials, all is lost at the end",
+       yes_or_no(FIELD(in_memory))},
       {"demo", "", "open a demo sale and print ready-made tokens", yes_or_no(FIELD(demo))},
   };
   return all;

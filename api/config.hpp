@@ -33,6 +33,7 @@ struct ServerConfig {
   LogConfig log;
   bool public_metrics = false;
   bool demo = false;
+  bool in_memory = false;  // no data directory: nothing outlives the process
 };
 
 // The program should end: after --help or --version (code 0, text for standard output) or because

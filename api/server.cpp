@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "api/desk.hpp"
+#include "core/log/memory_log.hpp"
 #include "core/log/rocks_log.hpp"
 
 namespace fairsale::api {
@@ -47,6 +48,12 @@ Result<void> open_demo_sale(Engine& engine, const Clock& clock) {
   return {};
 }
 
+Result<std::unique_ptr<EventLog>> open_log(const ServerConfig& config, RecoveryReport& report) {
+  if (!config.in_memory) return open_rocks_log({.directory = config.data_dir}, report);
+  report.notes.push_back("The log is in memory only: nothing of it outlives this process");
+  return std::make_unique<MemoryLog>();
+}
+
 }  // namespace
 
 Result<void> serve(const ServerConfig& config,
@@ -64,7 +71,7 @@ Result<void> serve(const ServerConfig& config,
 
   const auto begun = std::chrono::steady_clock::now();
   RecoveryReport report;
-  auto log = open_rocks_log({.directory = config.data_dir}, report);
+  auto log = open_log(config, report);
   if (!log) return tl::unexpected(log.error());
   for (const auto& note : report.notes) spdlog::warn("{}", note);
 
@@ -77,7 +84,7 @@ Result<void> serve(const ServerConfig& config,
     observers.push_back(&projections.back()->all);
   }
   SequencerOptions options;
-  options.snapshot_every = config.snapshot_every;
+  options.snapshot_every = config.in_memory ? 0 : config.snapshot_every;
   auto engine = Engine::open(**log, clock, observers, options);
   if (!engine) return tl::unexpected(engine.error());
   if (config.demo) {

@@ -20,6 +20,7 @@ struct ReplayOptions {
   std::string sku;
   std::uint64_t until = 0;
   bool json = false;
+  bool scan_only = false;
 };
 
 class NoSink final : public DecisionSink {
@@ -80,6 +81,26 @@ Result<Replayed> replay(const EventLog& log, const SkuHead& expected, std::uint6
   return r;
 }
 
+// Checks the blocks and their chain without a look at what is in them.
+Result<double> scan(const EventLog& log, const SkuHead& expected) {
+  const auto start = std::chrono::steady_clock::now();
+  Digest head;
+  const auto done = log.read(expected.sku, Seq{1}, [&](const BlockView& block) {
+    head = block.digest();
+    return true;
+  });
+  if (!done) return tl::unexpected(done.error());
+  if (head != expected.head.digest) {
+    return fail(Fault::damaged, fmt::format("SKU {:016x}: the chain ends in {}, not in its head",
+                                            expected.sku.value, to_hex(head)));
+  }
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+std::string rate_of(std::uint64_t events, double seconds) {
+  return grouped(static_cast<std::uint64_t>(static_cast<double>(events) / std::max(seconds, 1e-9)));
+}
+
 void print_text(const SkuHead& id, const Replayed& r) {
   const Counters& c = r.sale.counters();
   fmt::print(
@@ -94,9 +115,7 @@ void print_text(const SkuHead& id, const Replayed& r) {
       r.whole ? "" : "  (of the last whole block)", to_hex(state_digest(r.sale)),
       name_of(r.sale.phase()), c.stocked.value, c.available.value, c.held.value, c.sold.value,
       c.waiting, grouped(r.sale.purchases()), grouped(r.sale.customers()),
-      grouped(r.sale.seq().value), r.seconds,
-      grouped(static_cast<std::uint64_t>(static_cast<double>(r.sale.seq().value) /
-                                         std::max(r.seconds, 1e-9))));
+      grouped(r.sale.seq().value), r.seconds, rate_of(r.sale.seq().value, r.seconds));
 }
 
 std::string json_of(const Replayed& r) {
@@ -128,6 +147,24 @@ Result<int> run_replay(const ReplayOptions& o) {
   std::string json;
   for (const SkuHead& head : *heads) {
     if (!o.sku.empty() && head.sku != sku_id(o.sku)) continue;
+    if (o.scan_only) {
+      const auto seconds = scan(**log, head);
+      if (!seconds) {
+        complain(seconds.error());
+        damaged = true;
+        continue;
+      }
+      ++shown;
+      const std::uint64_t events = head.head.seq.value;
+      if (o.json) {
+        json += fmt::format(R"({}{{"id":"{:016x}","position":{},"seconds":{:.6f}}})",
+                            json.empty() ? "" : ",", head.sku.value, events, *seconds);
+      } else {
+        fmt::print("id {:016x}  {} events in {:.3f} s, {}/s\n", head.sku.value, grouped(events),
+                   *seconds, rate_of(events, *seconds));
+      }
+      continue;
+    }
     const auto r = replay(**log, head, o.until);
     if (!r) {
       complain(r.error());
@@ -163,6 +200,8 @@ void add_replay(CLI::App& app, int& exit_code) {
   c->add_option("data", o->directory, "The data directory")->required();
   c->add_option("--sku", o->sku, "Only this sale");
   c->add_option("--until", o->until, "Only up to this seq")->check(CLI::PositiveNumber);
+  c->add_flag("--scan-only", o->scan_only, "Check the blocks and the chain, and fold nothing")
+      ->excludes("--until");
   c->add_flag("--json", o->json, "As one JSON object");
   c->callback([o, &exit_code] {
     const auto result = run_replay(*o);
