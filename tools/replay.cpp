@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "core/domain/sale.hpp"
+#include "core/engine/recovery.hpp"
 #include "core/log/digest.hpp"
 #include "core/log/rocks_log.hpp"
 #include "tools/cli.hpp"
@@ -23,11 +24,6 @@ struct ReplayOptions {
   bool scan_only = false;
 };
 
-class NoSink final : public DecisionSink {
- public:
-  void on(const Decision&) override {}
-};
-
 struct Replayed {
   Sale sale;
   Digest head;        // of the last block that was folded whole
@@ -37,46 +33,20 @@ struct Replayed {
 
 // Folds a SKU's log up to `until` (0: all of it). Fails at the first damage, naming the position.
 Result<Replayed> replay(const EventLog& log, const SkuHead& expected, std::uint64_t until) {
-  Replayed r;
-  NoSink sink;
-  std::string damage;
   const auto start = std::chrono::steady_clock::now();
-  const auto done = log.read(expected.sku, Seq{1}, [&](const BlockView& block) {
-    r.whole = true;
-    const auto folded = block.for_each([&](Seq seq, const Event& event) {
-      if (until != 0 && seq.value > until) {
-        r.whole = false;
-        return;
-      }
-      r.sale.apply(seq, block.header().time, event, sink);
-    });
-    if (!folded) {
-      damage = folded.error().message;
-      return false;
-    }
-    if (r.whole) r.head = block.digest();
-    return until == 0 || r.sale.seq().value < until;
-  });
+  auto folded = fold(log, expected, FoldFrom::start, nullptr,
+                     until == 0 ? Seq{~std::uint64_t{0}} : Seq{until});
+  if (!folded) return tl::unexpected(folded.error());
+  Replayed r{.sale = std::move(folded->sale),
+             .head = folded->head.digest,
+             .whole = folded->head.seq == folded->sale.seq(),
+             .seconds = 0};
   r.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  const auto named = [&](const std::string& what) {
-    return fail(Fault::damaged, fmt::format("SKU {} ({:016x}): {} (folded up to seq {})",
-                                            r.sale.exists() ? r.sale.sku() : "of unknown name",
-                                            expected.sku.value, what, r.sale.seq().value));
-  };
-  if (!done) return named(done.error().message);
-  if (!damage.empty()) return named(damage);
-  const bool all = until == 0 || until >= expected.head.seq.value;
-  if (all && r.sale.seq() != expected.head.seq) {
-    return named(fmt::format("seq {} is missing: the log ends before its recorded head at seq {}",
-                             r.sale.seq().value + 1, expected.head.seq.value));
-  }
-  if (all && r.head != expected.head.digest) {
-    return named(fmt::format("the chain ends in {} at seq {} but the recorded head is {}",
-                             to_hex(r.head), r.sale.seq().value, to_hex(expected.head.digest)));
-  }
   if (const auto wrong = r.sale.check()) {
-    return named(
-        fmt::format("the state at seq {} breaks an invariant: {}", r.sale.seq().value, *wrong));
+    return fail(Fault::damaged,
+                fmt::format("SKU {} ({:016x}): the state at seq {} breaks an "
+                            "invariant: {}",
+                            r.sale.sku(), expected.sku.value, r.sale.seq().value, *wrong));
   }
   return r;
 }

@@ -45,10 +45,20 @@ Decision Sale::apply(Seq seq, Timestamp at, const Event& event, DecisionSink& si
   return answer;
 }
 
-void Sale::prefetch(const Event& event) const {
-  if (const auto* attempt = std::get_if<PurchaseAttempted>(&event)) {
-    customer_index_.prefetch(hash_of(attempt->customer.view()));
-  }
+// First the bucket, and some calls later, when that has arrived, the records in it.
+void Sale::prefetch(const Event& event) {
+  const auto* attempt = std::get_if<PurchaseAttempted>(&event);
+  if (attempt == nullptr) return;
+  const std::uint32_t hash = hash_of(attempt->customer.view());
+  customer_index_.prefetch(hash);
+  constexpr unsigned kArrival = 4;  // calls, by which a line has come
+  const CustomerLinks<Sale> links{*this};
+  const auto earlier = [&](unsigned calls) {
+    return coming_[(coming_at_ - calls) % coming_.size()];
+  };
+  customer_index_.prefetch_record(links, earlier(kArrival), 0);
+  customer_index_.prefetch_record(links, earlier(2 * kArrival), 1);
+  coming_[coming_at_++ % coming_.size()] = hash;
 }
 
 Phase Sale::phase() const {

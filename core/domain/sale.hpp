@@ -21,6 +21,7 @@
 //     key and quantity get it again, another quantity is refused with key_reused.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -126,7 +127,7 @@ class Sale {
 
   // Starts to bring what this event will need into the processor's cache. Worth a call some events
   // ahead of apply() when many are to be applied; changes nothing.
-  void prefetch(const Event& event) const;
+  void prefetch(const Event& event);
 
   bool exists() const { return rules_ != RulesVersion{0}; }
   Seq seq() const { return seq_; }
@@ -270,6 +271,10 @@ class Sale {
   LinearIndex customer_index_;  // by name
   Segmented<char, 6> names_;
   Segmented<Payment, 1> payments_;
+
+  // Hashes of the latest names that prefetch() saw.
+  std::array<std::uint32_t, 8> coming_{};
+  unsigned coming_at_ = 0;
 
   Fifo holds_;              // in the order the holds began, so by deadline
   std::vector<Fifo> line_;  // one per quantity; the join order is the index order

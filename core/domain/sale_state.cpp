@@ -350,7 +350,13 @@ std::optional<Sale> Sale::restore(ByteSource& source) {
 }
 
 std::optional<std::string_view> Sale::check() const {
+  constexpr std::uint32_t kAhead = 8;
+  const CustomerLinks<const Sale> links{*this};
   for (std::uint32_t i = 0; i < customers_.size(); ++i) {
+    if (i + 2 * kAhead < customers_.size()) {
+      customer_index_.prefetch(customers_[i + 2 * kAhead].hash);
+      customer_index_.prefetch_record(links, customers_[i + kAhead].hash, 0);
+    }
     const Customer& c = customers_[i];
     const auto found = find_customer(customer_name(CustomerIndex{i}), c.hash);
     if (!found || found->value != i) return "a customer is there twice, or cannot be found";

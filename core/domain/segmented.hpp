@@ -84,6 +84,14 @@ class Segmented {
   std::size_t capacity_ = 0;
 };
 
+// Starts to bring what `p` points at into the processor's cache.
+inline void prefetch_line(const void* p) {
+  __builtin_prefetch(p);
+  // A function that does nothing but prefetch would count as one without effect: GCC drops its
+  // calls.
+  asm volatile("");
+}
+
 // Linear hashing (W. Litwin, "Linear hashing: a new tool for file and table addressing", 1980):
 // the table grows by one bucket at a time, so that no insertion ever rehashes everything. Entries
 // are indices of records kept elsewhere; each record carries the link to the next in its bucket
@@ -125,18 +133,27 @@ class LinearIndex {
 
   // Starts to bring the bucket of `hash` into the processor's cache.
   void prefetch(std::uint32_t hash) const {
-    if (!buckets_.empty()) __builtin_prefetch(&buckets_[bucket_of(hash)], 1);
+    if (!buckets_.empty()) prefetch_line(&buckets_[bucket_of(hash)]);
   }
 
-  // The same for the first record in the bucket, best when the bucket has arrived.
+  // The same for the record at `depth` in that bucket's chain, when those before it have arrived,
+  // and for one that an insertion soon after will move to a fresh bucket.
   template <class Links>
-  void prefetch_record(Links&& links, std::uint32_t hash) const {
+  void prefetch_record(Links&& links, std::uint32_t hash, unsigned depth) const {
     if (buckets_.empty()) return;
-    const std::uint32_t first = buckets_[bucket_of(hash)];
-    if (first != kNone) __builtin_prefetch(&links.link(first), 1);
+    const auto fetch = [&](std::size_t bucket) {
+      std::uint32_t i = buckets_[bucket];
+      for (unsigned d = 0; d < depth && i != kNone; ++d) i = links.link(i);
+      if (i != kNone) prefetch_line(&links.link(i));
+    };
+    fetch(bucket_of(hash));
+    const std::size_t n = buckets_.size();
+    fetch((n + kSoon / (depth + 1) - std::bit_floor(n)) & (std::bit_floor(n) - 1));
   }
 
  private:
+  static constexpr std::size_t kSoon = 8;  // insertions
+
   std::size_t bucket_of(std::uint32_t hash) const {
     const std::size_t n = buckets_.size();
     const std::size_t upper = std::bit_ceil(n);

@@ -27,6 +27,7 @@ Result<Folded> fold(const EventLog& log, const SkuHead& sku, FoldFrom from, Sale
   }
   if (observer != nullptr) observer->seed(sku.sku, out.sale);
 
+  bool named = false;  // the sale's name has been seen to be that of the SKU
   std::optional<Error> error;
   const auto apply_block = [&](const BlockView& block) {
     if (auto ok = block.follows(out.head); !ok) {
@@ -34,28 +35,31 @@ Result<Folded> fold(const EventLog& log, const SkuHead& sku, FoldFrom from, Sale
       return false;
     }
     ObserverSink sink(sku.sku, out.sale, observer);
-    const auto decoded = block.for_each([&](Seq seq, const Event& event) {
-      if (seq > last) return;
-      out.sale.apply(seq, block.header().time, event, sink);
-    });
+    const auto decoded = block.for_each(
+        [&](Seq seq, const Event& event) {
+          if (seq > last) return;
+          out.sale.apply(seq, block.header().time, event, sink);
+        },
+        [&](const Event& event) { out.sale.prefetch(event); });
     if (!decoded) {
       error = decoded.error();
       return false;
     }
-    out.head = Head{block.last(), block.header().time, block.digest()};
-    if (out.sale.exists() && sku_id(out.sale.sku()) != sku.sku) {
+    if (block.last() <= last) out.head = Head{block.last(), block.header().time, block.digest()};
+    if (!named && out.sale.exists() && sku_id(out.sale.sku()) != sku.sku) {
       error =
           damaged(sku.sku, block.header().first,
                   fmt::format("the sale of \"{}\" lies under another SKU's id", out.sale.sku()));
       return false;
     }
+    named = out.sale.exists();
     return block.last() < last;
   };
   if (out.head.seq < last) {
     const auto read = log.read(sku.sku, Seq{out.head.seq.value + 1}, apply_block);
     if (!read) return tl::unexpected(read.error());
     if (error) return tl::unexpected(*error);
-    if (out.head.seq < last) {
+    if (out.sale.seq() < last) {
       return tl::unexpected(
           damaged(sku.sku, Seq{out.head.seq.value + 1}, "the log ends before its recorded head"));
     }

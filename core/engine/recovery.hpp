@@ -15,8 +15,8 @@ enum class FoldFrom {
 
 struct Folded {
   Sale sale;
-  Head head;
-  Seq from;  // position of the snapshot that it started from; 0 when none
+  Head head;  // of the last block that was folded whole
+  Seq from;   // position of the snapshot that it started from; 0 when none
 };
 
 // Folds the log of `sku` up to its recorded head, or to `until` if that is earlier. Every block is

@@ -16,6 +16,8 @@ constexpr std::int64_t kMaxWallDriftMs = 10;
 // A turn commits at most this many blocks, so that one write batch stays bounded.
 constexpr std::size_t kMaxBlocksPerTurn = 1024;
 
+constexpr unsigned kPrefetched = 16;  // events ahead of the one that is decided
+
 constexpr std::int64_t kNoWake = std::numeric_limits<std::int64_t>::max();
 
 }  // namespace
@@ -177,7 +179,15 @@ Result<TurnReport> Sequencer::turn(Answers& answers) {
   for (const Sealed& s : sealed_) {
     Sku& sku = *s.sku;
     ObserverSink sink(sku.id, sku.sale, &observer_);
+    std::uint32_t ahead = sku.first;
+    const auto prefetch = [&] {
+      if (ahead == s.end) return;
+      sku.sale.prefetch(inbox_[ahead].event);
+      ahead = inbox_[ahead].next;
+    };
+    for (unsigned i = 0; i < kPrefetched; ++i) prefetch();
     for (std::uint32_t i = sku.first; i != s.end; i = inbox_[i].next) {
+      prefetch();
       const Waiting& w = inbox_[i];
       const Seq seq{sku.sale.seq().value + 1};
       const Decision decision = sku.sale.apply(seq, s.at, w.event, sink);

@@ -1,6 +1,7 @@
 #include "core/log/block.hpp"
 
 #include <fmt/format.h>
+#include <array>
 
 #include <algorithm>
 #include <cstring>
@@ -153,20 +154,31 @@ Result<void> BlockView::follows(const Head& head) const {
   return {};
 }
 
-Result<void> BlockView::visit_events(void* visitor, void (*visit)(void*, Seq, const Event&)) const {
+Result<void> BlockView::visit_events(EventVisitor& visitor) const {
+  // Decoded and not yet visited: far enough ahead for memory to arrive, near enough to stay cached.
+  constexpr std::uint32_t kWindow = 16;
+  std::array<Event, kWindow> window;
+  std::uint32_t visited = 0;
+  const auto visit_up_to = [&](std::uint32_t end) {
+    for (; visited < end; ++visited) {
+      visitor.visit(Seq{header_.first.value + visited}, window[visited % kWindow]);
+    }
+  };
   EventDecoder decoder(payload_);
-  Event event;
   for (std::uint32_t i = 0; i < header_.count; ++i) {
-    const Seq seq{header_.first.value + i};
+    if (i >= kWindow) visit_up_to(i + 1 - kWindow);
+    Event& event = window[i % kWindow];
     if (const DecodeFault fault = decoder.next(event); fault != DecodeFault::none) {
+      visit_up_to(i);
       const bool newer =
           fault == DecodeFault::unknown_type || fault == DecodeFault::unsupported_rules;
       return fail(newer ? Fault::unsupported : Fault::damaged,
-                  fmt::format("the event at position {} is {}{}", seq.value, describe(fault),
-                              newer ? "; use the newer one that wrote it" : ""));
+                  fmt::format("the event at position {} is {}{}", header_.first.value + i,
+                              describe(fault), newer ? "; use the newer one that wrote it" : ""));
     }
-    visit(visitor, seq, event);
+    visitor.coming(event);
   }
+  visit_up_to(header_.count);
   if (decoder.left() != 0) {
     return fail(Fault::damaged, fmt::format("{} bytes follow the block's last event, position {}",
                                             decoder.left(), last().value));

@@ -91,13 +91,32 @@ class BlockView {
   // it have been visited by then. The Event is reused between calls.
   template <class Visitor>
   Result<void> for_each(Visitor&& visit) const {
-    using V = std::remove_reference_t<Visitor>;
-    return visit_events(const_cast<void*>(static_cast<const void*>(&visit)),
-                        [](void* v, Seq seq, const Event& e) { (*static_cast<V*>(v))(seq, e); });
+    return for_each(visit, [](const Event&) {});
+  }
+
+  // The same, and tells of each event some events before it is visited: `coming(const Event&)`,
+  // for who wants to fetch what it will need.
+  template <class Visitor, class Coming>
+  Result<void> for_each(Visitor&& visit, Coming&& coming) const {
+    struct Both final : EventVisitor {
+      Both(Visitor& v, Coming& c) : visitor(v), before(c) {}
+      void visit(Seq seq, const Event& e) override { visitor(seq, e); }
+      void coming(const Event& e) override { before(e); }
+      Visitor& visitor;
+      Coming& before;
+    } both(visit, coming);
+    return visit_events(both);
   }
 
  private:
-  Result<void> visit_events(void* visitor, void (*visit)(void*, Seq, const Event&)) const;
+  struct EventVisitor {
+    virtual void visit(Seq, const Event&) = 0;
+    virtual void coming(const Event&) = 0;
+
+   protected:
+    ~EventVisitor() = default;
+  };
+  Result<void> visit_events(EventVisitor&) const;
 
   BlockHeader header_;
   Digest digest_;
