@@ -158,6 +158,32 @@ Terms read_terms(Reader& r) {
   return t;
 }
 
+constexpr std::size_t kPurchaseSize = 44;
+
+// There may be millions: their bytes are asked for once each.
+Purchase read_purchase(Reader& r) {
+  std::array<std::byte, kPurchaseSize> raw;
+  r.bytes(raw.data(), raw.size());
+  const std::byte* at = raw.data();
+  const auto take = [&at]<class T>(T v) {
+    std::memcpy(&v, at, sizeof v);
+    at += sizeof v;
+    swap_unless_little(v);
+    return v;
+  };
+  Purchase p;
+  std::memcpy(p.key.bytes.data(), at, p.key.bytes.size());
+  at += p.key.bytes.size();
+  p.seq = Seq{take(std::uint64_t{})};
+  p.until = Timestamp{take(std::int64_t{})};
+  p.customer = take(std::uint32_t{});
+  p.place = take(std::uint32_t{});
+  p.quantity = take(std::uint16_t{});
+  p.status = static_cast<PurchaseStatus>(take(std::uint8_t{}));
+  p.reason = static_cast<Reason>(take(std::uint8_t{}));
+  return p;
+}
+
 bool takes_units(PurchaseStatus s) {
   return s == PurchaseStatus::waiting || holds_units(s) || s == PurchaseStatus::ordered;
 }
@@ -288,15 +314,7 @@ std::optional<Sale> Sale::restore(ByteSource& source) {
   const Timestamp latest = s.time_ + s.terms_.hold;
   std::uint32_t appeared = 0;
   for (std::uint32_t i = 0; i < purchases; ++i) {
-    Purchase p;
-    r.bytes(p.key.bytes.data(), p.key.bytes.size());
-    r.strong(p.seq);
-    r.strong(p.until);
-    p.customer = r.number<std::uint32_t>();
-    p.place = r.number<std::uint32_t>();
-    p.quantity = r.number<std::uint16_t>();
-    p.status = static_cast<PurchaseStatus>(r.number<std::uint8_t>());
-    p.reason = static_cast<Reason>(r.number<std::uint8_t>());
+    const Purchase p = read_purchase(r);
     if (!r.ok() || p.customer >= customers || p.customer > appeared || !coherent(p, latest)) {
       return std::nullopt;
     }

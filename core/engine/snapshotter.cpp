@@ -4,6 +4,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "core/engine/recovery.hpp"
@@ -17,7 +18,14 @@ Snapshotter::~Snapshotter() { stop(); }
 bool Snapshotter::want(const SkuHead& sku) {
   {
     const std::scoped_lock lock(mutex_);
-    if (stopping_ || wanted_.size() >= kMaxWanted) return false;
+    if (stopping_) return false;
+    const auto same = std::find_if(wanted_.begin(), wanted_.end(),
+                                   [&](const SkuHead& w) { return w.sku == sku.sku; });
+    if (same != wanted_.end()) {
+      *same = sku;
+      return true;
+    }
+    if (wanted_.size() >= kMaxWanted) return false;
     wanted_.push_back(sku);
   }
   changed_.notify_all();

@@ -23,7 +23,8 @@ class Snapshotter {
   Snapshotter(const Snapshotter&) = delete;
   Snapshotter& operator=(const Snapshotter&) = delete;
 
-  // Asks for a snapshot of the SKU as of a head that is durable. Returns false when too many are
+  // Asks for a snapshot of the SKU as of a head that is durable, in place of one that was asked for
+  // and not begun. Returns false when too many are
   // asked for already: ask again later. From any thread; returns at once.
   bool want(const SkuHead&);
 

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cstring>
+#include <future>
 #include <string>
 #include <vector>
 
@@ -107,7 +108,7 @@ class FileSink : public ByteSink {
   Result<void> result_;
 };
 
-// Reads what follows the header, digesting all of it.
+// Reads what follows the header.
 class FileSource : public ByteSource {
  public:
   FileSource(const File& file, const fs::path& name, std::uint64_t size)
@@ -121,14 +122,12 @@ class FileSource : public ByteSource {
     const auto chunk = std::span(buffer_).first(want);
     const auto n = read_at(file_, name_, offset_, chunk);
     if (!n || *n != want) return {};
-    sha_.update(chunk);
     offset_ += want;
     left_ -= want;
     return chunk;
   }
 
   bool exhausted() const { return left_ == 0; }
-  Digest digest() { return sha_.finish(); }
 
  private:
   const File& file_;
@@ -136,8 +135,14 @@ class FileSource : public ByteSource {
   std::vector<std::byte> buffer_;
   std::uint64_t offset_ = kHeaderSize;
   std::uint64_t left_;
-  Sha256 sha_;
 };
+
+Digest digest_of(const File& file, const fs::path& name, std::uint64_t size) {
+  Sha256 sha;
+  FileSource source(file, name, size);
+  for (auto chunk = source.next(); !chunk.empty(); chunk = source.next()) sha.update(chunk);
+  return sha.finish();
+}
 
 fs::path directory_of(const fs::path& root, SkuId sku) {
   return root / fmt::format("{:016x}", sku.value);
@@ -169,11 +174,16 @@ std::optional<Snapshot> load(const fs::path& path, SkuId sku, Seq seq) {
   if (!n || *n != kHeaderSize) return std::nullopt;
   const auto h = decode(bytes);
   if (!h || h->sku != sku || h->head.seq != seq) return std::nullopt;
-  // restore() checks what it reads, so it may run before the digest is known; its result counts
-  // only when the digest is right and the file ends where it should.
+  // restore() checks what it reads, so it may run before the digest is known, which for a large
+  // state another thread finds out meanwhile; its result counts only when the digest is right and
+  // the file ends where it should.
+  constexpr std::uint64_t kLarge = std::uint64_t{8} << 20;
+  const auto policy =
+      h->size < kLarge ? std::launch::deferred : std::launch::async | std::launch::deferred;
+  auto digest = std::async(policy, [&] { return digest_of(*file, path, h->size); });
   FileSource source(*file, path, h->size);
   auto sale = Sale::restore(source);
-  if (!sale || !source.exhausted() || source.digest() != h->state || sale->seq() != seq) {
+  if (!sale || !source.exhausted() || digest.get() != h->state || sale->seq() != seq) {
     return std::nullopt;
   }
   return Snapshot{h->head, h->state, std::move(*sale)};

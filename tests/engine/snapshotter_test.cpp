@@ -56,6 +56,46 @@ TEST(Snapshotter, TellsAFailureOnceAndGoesOn) {
   EXPECT_FALSE(snapshotter.take_error());
 }
 
+// A snapshot that comes late is of the newest position, not one of each that was asked for.
+TEST(Snapshotter, TakesOneOfTheNewestPositionForAllThatWereAskedForMeanwhile) {
+  struct Slow final : MemoryLog {
+    Result<void> put_snapshot(SkuId sku, const Head& at, const Sale& sale) override {
+      std::unique_lock lock(mutex);
+      ++begun;
+      changed.notify_all();
+      changed.wait(lock, [this] { return open; });
+      return MemoryLog::put_snapshot(sku, at, sale);
+    }
+    std::mutex mutex;
+    std::condition_variable changed;
+    int begun = 0;
+    bool open = false;
+  } log;
+  Shop shop(log);
+  Snapshotter snapshotter(log);
+  const auto ask = [&] {
+    EXPECT_TRUE(snapshotter.want({sku_id("a"), *shop.sequencer.head(sku_id("a"))}));
+  };
+  shop.now("a", scheduled("a", 1));
+  ask();
+  {
+    std::unique_lock lock(log.mutex);
+    log.changed.wait(lock, [&] { return log.begun == 1; });
+  }
+  for (int i = 0; i < 5; ++i) {
+    shop.now("a", attempt(fmt::format("c{}", i), "k"));
+    ask();
+  }
+  {
+    const std::scoped_lock lock(log.mutex);
+    log.open = true;
+  }
+  log.changed.notify_all();
+  snapshotter.stop();
+  EXPECT_EQ(snapshotter.taken(), 2u);
+  EXPECT_EQ((*log.snapshot(sku_id("a"), kNewest))->head, *shop.sequencer.head(sku_id("a")));
+}
+
 TEST(Snapshotter, TakesAllThatWasAskedForBeforeItStopsAndNoMore) {
   MemoryLog log;
   Shop shop(log);
