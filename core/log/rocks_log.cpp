@@ -25,6 +25,7 @@
 #include "core/log/little_endian.hpp"
 #include "core/log/snapshot_files.hpp"
 #include "core/log/wal_scan.hpp"
+#include "core/log/zeroed_wal.hpp"
 
 namespace fairsale {
 
@@ -196,7 +197,6 @@ class RocksLog : public EventLog {
   Result<void> verify_last_blocks(const std::vector<std::pair<SkuId, HeadRecord>>&) const;
   Result<void> acknowledge(std::uint64_t sequence, std::span<const AckedHead> heads,
                            std::size_t skus);
-  Result<void> catch_up() const;
   Result<std::vector<std::pair<SkuId, HeadRecord>>> head_records() const;
   Result<std::optional<HeadRecord>> head_record(SkuId sku) const;
   Result<bool> ends_a_block(SkuId sku, Seq seq, const Digest&) const;
@@ -206,6 +206,7 @@ class RocksLog : public EventLog {
   const RocksLogOptions options_;
   File lock_;
   ScratchDirectory scratch_;
+  std::unique_ptr<rocksdb::Env> env_;  // outlives the database
   Database database_;
 
   std::mutex state_mutex_;  // heads_ and death_
@@ -393,6 +394,9 @@ Result<void> RocksLog::open(const std::optional<Acked>& acked, RecoveryReport& r
   // RocksDB creates its directory, but first complains on standard error that there is none.
   if (auto ok = ensure_directory(log_directory()); !ok) return ok;
   rocksdb::DBOptions d = database_options(options_);
+  const rocksdb::Env* base = options_.env != nullptr ? options_.env : rocksdb::Env::Default();
+  env_ = rocksdb::NewCompositeEnv(with_zeroed_wal(base->GetFileSystem()));
+  d.env = env_.get();
   d.create_if_missing = !exists;
   d.create_missing_column_families = true;
   const rocksdb::Status s = Database::open(database_, [&](auto* handles, auto* out) {
@@ -540,7 +544,8 @@ Result<void> RocksLog::open_secondary(RecoveryReport& report) {
   }
   rocksdb::DBOptions d = database_options(options_);
   d.max_open_files = -1;  // so that files which the writer deletes stay readable
-  if (is_taken(options_.directory)) {
+  const bool beside_a_writer = is_taken(options_.directory);
+  if (beside_a_writer) {
     if (auto ok = judge_beside_a_writer(); !ok) return ok;
   } else {
     const auto torn = judge(*acked);
@@ -555,19 +560,20 @@ Result<void> RocksLog::open_secondary(RecoveryReport& report) {
   }
 
   rocksdb::Status s;
-  // The writer may put other files in place of those that the opening is about to read.
-  for (int i = 0; i < 5; ++i) {
+  // The writer may put other files in place of those that the opening is about to read, or be in
+  // the middle of a write.
+  for (int i = 0; i < 20; ++i) {
     s = Database::open(database_, [&](auto* handles, auto* out) {
       return rocksdb::DB::OpenAsSecondary(d, log_directory().string(), scratch_.path().string(),
                                           families(), handles, out);
     });
-    if (s.ok() || !(s.IsPathNotFound() || s.IsTryAgain())) break;
+    if (s.ok() || !beside_a_writer) break;
+    if (!s.IsPathNotFound() && !s.IsTryAgain() && !s.IsCorruption()) break;
   }
   if (!s.ok()) {
     return rocks_failure(fmt::format("cannot open {} for reading", log_directory().string()), s);
   }
   if (*acked) {
-    if (auto ok = catch_up(); !ok) return ok;
     const auto found = keeps(**acked);
     if (!found) {
       Error e = found.error();
@@ -675,14 +681,6 @@ void RocksLog::settle() {
   if (auto ok = acked_->sync(); !ok) die(ok.error());
 }
 
-Result<void> RocksLog::catch_up() const {
-  if (!read_only()) return {};
-  if (const rocksdb::Status s = database_.db->TryCatchUpWithPrimary(); !s.ok()) {
-    return rocks_failure("cannot follow the writer", s);
-  }
-  return {};
-}
-
 Result<std::vector<std::pair<SkuId, HeadRecord>>> RocksLog::head_records() const {
   const std::unique_ptr<rocksdb::Iterator> it(
       database_.db->NewIterator(rocksdb::ReadOptions(), database_.heads));
@@ -713,7 +711,6 @@ Result<std::optional<HeadRecord>> RocksLog::head_record(SkuId sku) const {
 }
 
 Result<std::vector<SkuHead>> RocksLog::heads() const {
-  if (auto ok = catch_up(); !ok) return tl::unexpected(ok.error());
   const auto records = head_records();
   if (!records) return tl::unexpected(records.error());
   std::vector<SkuHead> heads;
@@ -743,7 +740,6 @@ std::string RocksLog::describe(SkuId sku) const {
 
 Result<void> RocksLog::read(SkuId sku, Seq from,
                             const std::function<bool(const BlockView&)>& visit) const {
-  if (auto ok = catch_up(); !ok) return ok;
   const auto damaged = [&](Seq at, std::string_view what, Fault fault = Fault::damaged) {
     return fail(fault, fmt::format("{}, position {}: {}", describe(sku), at.value, what));
   };
@@ -835,7 +831,6 @@ Result<void> RocksLog::put_snapshot(SkuId sku, const Head& at, const Sale& sale)
 }
 
 Result<std::optional<Snapshot>> RocksLog::snapshot(SkuId sku, Seq at_most) const {
-  if (auto ok = catch_up(); !ok) return tl::unexpected(ok.error());
   return snapshots_.newest(sku, at_most, [&](const Head& head) {
     return ends_a_block(sku, head.seq, head.digest).value_or(false);
   });

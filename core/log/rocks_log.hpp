@@ -56,8 +56,8 @@ struct RecoveryReport {
 // (nothing to read), invalid (the directory holds something else).
 //
 // Closing: when the EventLog is destroyed. No call may be under way then. A reader opened with
-// read_only sees what was written by the time of its call to heads() or read(), which may be
-// some milliseconds ahead of what is durable.
+// read_only sees what was written by the time it was opened, which may be some milliseconds ahead
+// of what is durable; to see more, open another.
 Result<std::unique_ptr<EventLog>> open_rocks_log(const RocksLogOptions&, RecoveryReport&);
 
 }  // namespace fairsale

@@ -88,7 +88,25 @@ struct WalFile {
   std::uint64_t number;
   fs::path path;
   std::uint64_t size;
+  std::uint64_t content;  // where the zeros begin that fill the file's end
 };
+
+// A log file is grown ahead of what is appended (zeroed_wal.hpp).
+Result<std::uint64_t> end_of_content(const fs::path& path, std::uint64_t size) {
+  auto file = open_file(path, O_RDONLY);
+  if (!file) return tl::unexpected(file.error());
+  std::vector<std::byte> bytes(kBlock);
+  while (size > 0) {
+    const std::uint64_t from = (size - 1) / kBlock * kBlock;
+    const auto n = read_at(*file, path, from, std::span(bytes).first(size - from));
+    if (!n) return tl::unexpected(n.error());
+    for (std::size_t i = *n; i > 0; --i) {
+      if (bytes[i - 1] != std::byte{0}) return from + i;
+    }
+    size = from;
+  }
+  return size;
+}
 
 Result<std::vector<WalFile>> wal_files(const fs::path& directory) {
   std::vector<WalFile> files;
@@ -104,7 +122,9 @@ Result<std::vector<WalFile>> wal_files(const fs::path& directory) {
     }
     const auto size = it->file_size(ec);
     if (ec) break;
-    files.push_back({number, path, size});
+    const auto content = end_of_content(path, size);
+    if (!content) return tl::unexpected(content.error());
+    files.push_back({number, path, size, *content});
   }
   if (ec) return system_failure("list", directory, ec.value());
   std::sort(files.begin(), files.end(),
@@ -121,6 +141,7 @@ class Scanner {
     if (!file) return tl::unexpected(file.error());
     whole_end_ = 0;
     in_commit_ = false;
+    ended_ = false;
     bool searching = false;
     for (std::uint64_t base = 0; base < wal.size; base += kBlock) {
       const auto n = read_at(*file, wal.path, base, block_);
@@ -129,6 +150,7 @@ class Scanner {
       std::size_t at = 0;
       if (!searching) {
         at = take_records(wal, base, bytes);
+        if (ended_) break;
         searching = scan_.damage.has_value();
         if (searching && scan_.damage->later) return {};
       }
@@ -148,6 +170,10 @@ class Scanner {
     // The rest of a block that is too small for a header is padding.
     while (at < bytes.size() && kBlock - at >= kRecordHeader) {
       const auto record = record_at(bytes.subspan(at));
+      if (!record && base + at >= wal.content) {
+        ended_ = true;
+        return at;
+      }
       if (!record) {
         damaged(wal, why_no_record(bytes.subspan(at), bytes.size() < kBlock));
         return at;
@@ -187,7 +213,8 @@ class Scanner {
   }
 
   void damaged(const WalFile& wal, std::string what) {
-    scan_.damage = WalDamage{wal.path, whole_end_, wal.size, std::move(what), false, {}};
+    scan_.damage = WalDamage{wal.path,        whole_end_, std::max(wal.content, whole_end_),
+                             std::move(what), false,      {}};
   }
 
   // Looks for the start of a later commit at every byte, since the damage may hide where records
@@ -214,6 +241,7 @@ class Scanner {
   Prefix prefix_;
   std::uint64_t whole_end_ = 0;  // of the last whole commit in this file
   bool in_commit_ = false;
+  bool ended_ = false;  // only zeros are left of the file
 };
 
 }  // namespace
@@ -228,7 +256,7 @@ Result<WalScan> scan_wals(const fs::path& directory) {
     if (!scan.damage) continue;
     // A later file with anything in it was begun when this one was durable.
     for (std::size_t j = i + 1; j < files->size(); ++j) {
-      if ((*files)[j].size != 0) scan.damage->at_the_end = false;
+      if ((*files)[j].content != 0) scan.damage->at_the_end = false;
     }
     break;
   }

@@ -28,7 +28,7 @@ struct WalCommit {
 struct WalDamage {
   std::filesystem::path file;
   std::uint64_t offset = 0;  // where the damaged commit starts: all before it is whole
-  std::uint64_t size = 0;    // of the file
+  std::uint64_t size = 0;    // of the file, without the zeros at its end
   std::string what;
   bool at_the_end = false;         // nothing that was written later is to be seen
   std::optional<WalCommit> later;  // otherwise: the first commit after the damage, if legible

@@ -33,7 +33,15 @@ struct Recovery : ::testing::Test {
 
   std::string fmt_sku() const { return fmt::format("SKU {:016x}", chain.sku().value); }
 
-  std::size_t wal_bytes() const { return fs::file_size(log_files(data, ".log").back()); }
+  // Up to the zeros that an open log keeps ahead.
+  std::size_t wal_bytes() const { return content_of(log_files(data, ".log").back()); }
+
+  static std::size_t content_of(const fs::path& file) {
+    const Bytes bytes = read_file(file);
+    const auto last =
+        std::find_if(bytes.rbegin(), bytes.rend(), [](std::byte b) { return b != std::byte{0}; });
+    return static_cast<std::size_t>(bytes.rend() - last);
+  }
 
   // As if the last commit had been under way when the power failed.
   void forget_the_last_acknowledgement() { write_file(data / "ACKED", acked_before_last); }
@@ -41,6 +49,7 @@ struct Recovery : ::testing::Test {
   // Opens, expects one note that says what was cut off, and this many blocks.
   void expect_cut(std::size_t blocks) {
     const std::size_t before = fs::file_size(wal);
+    const std::size_t torn = content_of(wal) - size_before_last;
     RecoveryReport report;
     {
       const auto reader = open_rocks_log({data, OpenMode::read_only}, report);
@@ -61,7 +70,7 @@ struct Recovery : ::testing::Test {
     for (const auto& e : fs::directory_iterator(data)) {
       if (e.path().extension() == ".bin") kept += e.file_size();
     }
-    EXPECT_EQ(kept, before - size_before_last);
+    EXPECT_EQ(kept, torn) << "of " << before - size_before_last;
   }
 
   // Expects a refusal that changes nothing and names these things.
@@ -124,19 +133,46 @@ TEST_F(Recovery, an_unacknowledged_tail_with_a_wrong_checksum_is_cut_off) {
   expect_cut(4);
 }
 
-TEST_F(Recovery, zeros_and_junk_behind_the_last_commit_are_cut_off) {
-  size_before_last = fs::file_size(wal);
+// As a process that was killed leaves it: the zeros ahead of the end are still there.
+TEST_F(Recovery, zeros_behind_the_last_commit_are_its_end) {
   Bytes bytes = read_file(wal);
-  const Bytes whole = bytes;
   bytes.resize(bytes.size() + 70'000);
   write_file(wal, bytes);
-  const fs::path copy = dir / "copy";
-  copy_tree(data, copy);
-  expect_cut(5);
+  RecoveryReport report;
+  {
+    const auto reader = open_rocks_log({data, OpenMode::read_only}, report);
+    ASSERT_TRUE(reader) << reader.error().message;
+    EXPECT_EQ(read_all(**reader, chain.sku()).size(), 5U);
+  }
+  const auto log = open_log(data, &report);
+  EXPECT_TRUE(report.notes.empty());
+  EXPECT_EQ(read_all(*log, chain.sku()).size(), 5U);
+}
 
-  data = copy;
-  wal = log_files(copy, ".log").back();
-  bytes = whole;
+TEST_F(LargeRecovery, a_commit_of_which_only_zeros_came_is_as_if_it_had_never_begun) {
+  forget_the_last_acknowledgement();
+  Bytes bytes = read_file(wal);
+  std::fill(bytes.begin() + static_cast<std::ptrdiff_t>(size_before_last), bytes.end(),
+            std::byte{0});
+  write_file(wal, bytes);
+  RecoveryReport report;
+  const auto log = open_log(data, &report);
+  ASSERT_TRUE(log);
+  EXPECT_TRUE(report.notes.empty());
+  EXPECT_EQ(read_all(*log, chain.sku()).size(), 4U);
+}
+
+TEST_F(LargeRecovery, a_commit_of_which_only_zeros_came_is_missed_when_it_was_acknowledged) {
+  Bytes bytes = read_file(wal);
+  std::fill(bytes.begin() + static_cast<std::ptrdiff_t>(size_before_last), bytes.end(),
+            std::byte{0});
+  write_file(wal, bytes);
+  expect_refused({"acknowledged", fmt_sku(), "position 4012"});
+}
+
+TEST_F(Recovery, junk_behind_the_last_commit_is_cut_off) {
+  size_before_last = fs::file_size(wal);
+  Bytes bytes = read_file(wal);
   std::uint32_t random = 1;
   for (int i = 0; i < 70'000; ++i) {
     random = random * 1664525 + 1013904223;
@@ -316,6 +352,7 @@ TEST_F(Recovery, damage_is_named_to_a_reader_beside_a_writer_too) {
   // The end is the writer's: what it may be about to write is nobody's loss.
   Bytes bytes = read_file(wal);
   const Bytes whole = bytes;
+  const std::size_t end = wal_bytes();
   bytes.resize(bytes.size() + 50);
   write_file(wal, bytes);
   RecoveryReport report;
@@ -323,7 +360,7 @@ TEST_F(Recovery, damage_is_named_to_a_reader_beside_a_writer_too) {
   ASSERT_TRUE(reader) << reader.error().message;
   EXPECT_EQ(read_all(**reader, chain.sku()).size(), 8U);
   // But not what it has acknowledged.
-  write_file(wal, Bytes(whole.begin(), whole.end() - 1));
+  write_file(wal, Bytes(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(end - 1)));
   EXPECT_EQ(refusal(data, OpenMode::read_only).fault, Fault::damaged);
 }
 
