@@ -12,21 +12,19 @@ peers=(
 )
 
 # Debian starts a server when it is installed. While the peers are installed, a policy forbids that;
-# a policy that is there already is the machine's own and stays.
-install_peers() {
-  local policy=/usr/sbin/policy-rc.d root=() made=no
+# a policy that is there already is the machine's own and stays. A subshell, for its trap.
+install_peers() (
+  policy=/usr/sbin/policy-rc.d
+  root=()
   [ "$(id -u)" -eq 0 ] || root=(sudo)
   if ! dpkg-query -W "${peers[@]}" >/dev/null 2>&1 && [ ! -e $policy ] &&
      command -v "${root[0]:-sh}" >/dev/null; then
+    trap '"${root[@]}" rm -f "$policy"' EXIT
     printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee $policy >/dev/null
     "${root[@]}" chmod 755 $policy
-    made=yes
   fi
-  local status=0
-  fairsale_install "${peers[@]}" || status=$?
-  [ $made = no ] || "${root[@]}" rm -f $policy
-  return $status
-}
+  fairsale_install "${peers[@]}"
+)
 
 case " $* " in
   *" --list "* | *" --help "* | *" -h "*) exec python3 tools/bench/bench.py "$@" ;;

@@ -12,6 +12,7 @@ import tempfile
 import time
 
 import machine
+import overload
 import report
 from long_runs import LONG
 from measurements import MEASUREMENTS
@@ -34,6 +35,7 @@ class Bench:
         self.idle_skus = min(100_000, options.large_events)
         self.facts = {}    # found out once in a run
         self.current = {}  # results of this round
+        self.failures = []
         self.command = "bash tools/bench.sh " + shlex.join(sys.argv[1:])
 
     def keep(self, contender):
@@ -53,7 +55,7 @@ def parse(argv):
     p.add_argument("--long", action="store_true",
                    help="a sale of 10 M attempts, restart and memory as well (some minutes more)")
     p.add_argument("--overload", action="store_true",
-                   help="the overload curve as well; alone with --only overload")
+                   help="the overload curve as well; with --only overload nothing else")
     p.add_argument("--events", type=int, default=2_000_000, help="of the replayed store (2 M)")
     p.add_argument("--large-events", type=int, default=10_000_000, help="of --long (10 M)")
     p.add_argument("--directory", help="where stores are made (build/bench); a real disk")
@@ -76,35 +78,54 @@ def list_rows(groups):
 
 
 def measure_rounds(bench, plan):
-    """The results of every round: by measurement, its figures."""
+    """The results of every round: by measurement, its figures. What fails is noted, and the others
+    are measured all the same."""
     measurements = MEASUREMENTS | LONG
     rounds = []
     for n in range(bench.rounds):
         bench.current = {}
-        for title, names in plan:
-            for name in names[n % max(len(names), 1):] + names[:n % max(len(names), 1)]:
+        for _, names in plan:
+            turn = n % max(len(names), 1)
+            for name in names[turn:] + names[:turn]:
                 if name in LONG and n > 0:
                     continue  # once is long enough
                 start = time.monotonic()
                 try:
                     result = measurements[name](bench)
                 except Failed as e:
-                    raise Failed(f"{name}: {e}") from None
+                    bench.failures.append(f"round {n + 1}, {name}: {e}")
+                    note(bench.failures[-1])
+                    continue
                 bench.current[name] = result
                 rate = f"{result['per_second']:>12,.0f}/s" if "per_second" in result else ""
                 p99 = f"  p99 {result['p99']:,.0f} us" if "p99" in result else ""
-                print(f"round {n + 1}  {name:<24}{rate}{p99}  ({time.monotonic() - start:.1f} s)",
-                      file=sys.stderr, flush=True)
+                note(f"round {n + 1}  {name:<24}{rate}{p99}  ({time.monotonic() - start:.1f} s)")
         rounds.append(bench.current)
     return rounds
+
+
+def write_docs(bench, described, rounds, goals, plain, base, points):
+    """docs/benchmarks.md and, when the curve was taken, docs/overload.svg. Without a curve the
+    part about it stays as it is."""
+    target = ROOT / "docs/benchmarks.md"
+    if points:
+        (ROOT / "docs/overload.svg").write_text(overload.picture(base, points))
+        part = report.overload_part(base, overload.table(points))
+    else:
+        part = report.overload_part_of(target)
+    target.write_text(report.markdown(bench, described, rounds, goals, plain, part))
+    print(f"\nWritten to {target}")
+
+
+def note(text):
+    print(text, file=sys.stderr, flush=True)
 
 
 def run_all(options, kept):
     parent = pathlib.Path(options.directory or ROOT / "build/bench")
     parent.mkdir(parents=True, exist_ok=True)
     if machine.mount_of(parent)[2] in ("tmpfs", "ramfs", "overlay") and not options.directory:
-        print(f"Note: {parent} is on {machine.mount_of(parent)[2]}; --directory names a real disk",
-              file=sys.stderr)
+        note(f"Note: {parent} is on {machine.mount_of(parent)[2]}; --directory names a real disk")
     directory = pathlib.Path(tempfile.mkdtemp(prefix="run-", dir=parent))
     directory.chmod(0o755)
     kept.callback(shutil.rmtree, directory, ignore_errors=True)
@@ -115,16 +136,20 @@ def run_all(options, kept):
     rounds = measure_rounds(bench, plan)
     goals, plain = report.tables(groups, rounds, [m for _, names in plan for m in names])
     report.print_tables(goals, plain, sys.stdout)
-    overload = ""
+    base, points = overload.curve(bench, note) if options.overload else (0, [])
+    if points:
+        report.print_overload(*overload.table(points), sys.stdout)
     if options.json:
         summaries = [report.summary(r, rounds) for _, rows in groups for r in rows]
         pathlib.Path(options.json).write_text(json.dumps(
             {"machine": described, "facts": {k: str(v) for k, v in bench.facts.items()},
-             "rows": [s for s in summaries if s], "rounds": rounds}, indent=1) + "\n")
+             "rows": [s for s in summaries if s], "rounds": rounds, "overload": points},
+            indent=1) + "\n")
+    if bench.failures:
+        raise Failed("\n  ".join(("these measurements failed; docs/ stays as it is:",
+                                 *bench.failures)))
     if not options.no_write:
-        target = ROOT / "docs/benchmarks.md"
-        target.write_text(report.markdown(bench, described, goals, plain, overload))
-        print(f"\nWritten to {target}")
+        write_docs(bench, described, rounds, goals, plain, base, points)
 
 
 def main():

@@ -329,8 +329,9 @@ Result<LoadReport> LoadClient::run() {
   }
   if (open_loop()) {
     free_.resize(std::size_t{plan_.connections} * plan_.depth);
+    // A connection's places follow each other, so that what falls due together goes out together.
     for (; free_count_ < free_.size(); ++free_count_) {
-      free_[free_count_] = static_cast<std::uint32_t>(free_count_ % plan_.connections);
+      free_[free_count_] = static_cast<std::uint32_t>(free_count_ / plan_.depth);
     }
   }
 

@@ -51,6 +51,7 @@ def plain_load(bench, contender, load, request=None):
     answered = sum(sum(kinds.values()) for kinds in report["whole"].values())
     report["answered"] = answered
     report["server_us_per_answer"] = 1e6 * report["server_cpu_seconds"] / max(answered, 1)
+    report["client_cpu_percent"] = 100 * report["client_cpu_seconds"] / max(report["seconds"], 1e-9)
     latency = report.pop("latency_us")
     report.update({name: latency[name] for name in ("p50", "p90", "p99", "p99.9", "max")})
     return report

@@ -53,45 +53,61 @@ def restart(server):
     return time.monotonic() - start
 
 
-def waiting(bench):
-    """Growth of the resident memory by customers in line, after a warm-up that lets the buffers of
-    the server and of RocksDB reach their size."""
-    customers = bench.waiting_customers
-    with Fairsale(bench, skus=1, stock=0, line_limit=2_000_000_000) as server:
-        accept = {"fresh": {"202"}}
-        load = dict(depth=16, warmup=0, seconds=600)
+def restarted_rss(server):
+    """Resident bytes after a clean stop and a start."""
+    server.process.stop()
+    server.launch()
+    return server.process.rss_bytes()
 
-        def more(first, n):
-            report = plain_load(bench, server, Load(requests=n, first=first, **load))
-            check_answers(report, accept)
-            return server.process.rss_bytes()
-        before = more(0, customers)
-        after = more(customers, customers)
+
+def memory_of(server, count, add):
+    """Resident bytes for each of `count` things that add(1) and add(2) make: as they come, which
+    includes what RocksDB buffers of their events; and between two restarts, which does not."""
+    before = server.process.rss_bytes()
+    loaded = add(1)
+    live = server.process.rss_bytes()
+    without = restarted_rss(server)
+    add(2)
+    return {"bytes_each": (live - before) / count,
+            "bytes_each_restarted": (restarted_rss(server) - without) / count,
+            "answers": count, "per_second": loaded["per_second"], "rss_bytes": live}
+
+
+def waiting(bench):
+    """Memory of customers in line, after as many others so that all buffers have their size."""
+    customers = bench.waiting_customers
+    # The one unit is held by the first customer, so that the others have something to wait for.
+    with Fairsale(bench, stock=1, line_limit=10_000_000) as server:
+        def add(part):
+            load = Load(depth=16, requests=customers, first=part * customers, warmup=0, seconds=600)
+            report = plain_load(bench, server, load)
+            check_answers(report, {"fresh": {"201", "202"}})
+            return report
+        add(0)
+        figures = memory_of(server, customers, add)
         line = server.sale("s0")["waiting"]
-        if line != 2 * customers:
-            raise Failed(f"{line} customers wait, not {2 * customers}")
-    return {"bytes_each": (after - before) / customers, "answers": customers,
-            "rss_bytes": after}
+        if line != 3 * customers - 1:
+            raise Failed(f"{line} customers wait, not {3 * customers - 1}")
+        return figures
 
 
 def idle_skus(bench):
-    """Growth of the resident memory by sales that nobody buys from."""
+    """Memory of sales that nobody buys from, in a server that has sold much of another."""
     count = bench.idle_skus
     with Fairsale(bench) as server:
         body = json.dumps(server.terms(1000, 0))
-        fill_sale(bench, server, 3 * count, first=0)
-        before = server.process.rss_bytes()
+        fill_sale(bench, server, 5 * count)
         server.skus = count
-        request = (f"PUT /v1/sales/idle-###### HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-                   f"Authorization: Bearer {server.operator}\r\n"
-                   f"Content-Length: {len(body)}\r\n\r\n{body}")
-        report = plain_load(bench, server,
-                            Load(depth=16, requests=count, weights=(("read", 1),), warmup=0,
-                                 seconds=600), request)
-        check_answers(report, {"read": {"201"}})
-        after = server.process.rss_bytes()
-    return {"bytes_each": (after - before) / count, "answers": count,
-            "per_second": report["per_second"], "rss_bytes": after}
+
+        def add(part):
+            request = (f"PUT /v1/sales/idle{part}-###### HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+                       f"Authorization: Bearer {server.operator}\r\n"
+                       f"Content-Length: {len(body)}\r\n\r\n{body}")
+            load = Load(depth=16, requests=count, weights=(("read", 1),), warmup=0, seconds=600)
+            report = plain_load(bench, server, load, request)
+            check_answers(report, {"read": {"201"}})
+            return report
+        return memory_of(server, count, add)
 
 
 LONG = {"long.ten-million": ten_million, "long.waiting": waiting, "long.idle-skus": idle_skus}

@@ -5,11 +5,8 @@ from contenders import PEERS
 
 
 def number(x, unit=""):
-    if unit == "us":
-        return f"{x:,.0f} us"
-    if unit:
-        return f"{x:,.2f} {unit}" if abs(x) < 100 else f"{x:,.0f} {unit}"
-    return f"{x:.2f}"
+    """A ratio with two decimals, a large figure without."""
+    return f"{x:,.0f}" if unit and abs(x) >= 100 else f"{x:.2f}"
 
 
 def summary(row, rounds):
@@ -17,14 +14,12 @@ def summary(row, rounds):
     values = [v for v in (row.value(results) for results in rounds) if v is not None]
     if not values:
         return None
-    median = statistics.median(values)
-    return {"row": row.name, "title": row.title, "median": median, "min": min(values),
-            "max": max(values), "rounds": len(values), "goal": row.goal, "met": row.met(median),
-            "text": f"{number(median, row.unit)} [{number(min(values))} - {number(max(values))}]"
-                    if not row.unit else
-                    f"{number(median, row.unit)} [{min(values):,.2f} - {max(values):,.2f}]"
-                    if median < 100 else
-                    f"{number(median, row.unit)} [{min(values):,.0f} - {max(values):,.0f}]"}
+    median, low, high = statistics.median(values), min(values), max(values)
+    text = number(median, row.unit) + (f" {row.unit}" if row.unit else "")
+    if len(values) > 1:
+        text += f" [{number(low, row.unit)} - {number(high, row.unit)}]"
+    return {"row": row.name, "title": row.title, "median": median, "min": low, "max": high,
+            "rounds": len(values), "goal": row.goal, "met": row.met(median), "text": text}
 
 
 def verdict(met):
@@ -41,7 +36,8 @@ def figures_of(name, rounds):
 
 FIGURES = (("per_second", "per second", "{:,.0f}"), ("p50", "p50 us", "{:,.0f}"),
            ("p99", "p99 us", "{:,.0f}"), ("p99.9", "p99.9 us", "{:,.0f}"),
-           ("max", "max us", "{:,.0f}"), ("server_us_per_answer", "server CPU us", "{:.1f}"))
+           ("max", "max us", "{:,.0f}"), ("server_us_per_answer", "server CPU us", "{:.1f}"),
+           ("client_cpu_percent", "client CPU %", "{:.0f}"))
 
 
 def tables(groups, rounds, names):
@@ -68,10 +64,34 @@ def print_tables(goals, plain, out):
             print(f"\n{title}", file=out)
         last = title
         print("  {:<58} {:<34} {:<11} {}".format(*cells).rstrip(), file=out)
-    print("\n{:<24}{:>12}{:>9}{:>9}{:>10}{:>10}{:>15}".format(
+    print("\n{:<24}{:>12}{:>9}{:>9}{:>10}{:>10}{:>15}{:>14}".format(
         "medians", *(label for _, label, _ in FIGURES)), file=out)
     for cells in plain:
-        print("{:<24}{:>12}{:>9}{:>9}{:>10}{:>10}{:>15}".format(*cells), file=out)
+        print("{:<24}{:>12}{:>9}{:>9}{:>10}{:>10}{:>15}{:>14}".format(*cells), file=out)
+
+
+def print_overload(head, rows, out):
+    widths = [max(map(len, column)) for column in zip(head, *rows)]
+    print("\noverload", file=out)
+    for cells in (head, *rows):
+        print("  " + "  ".join(c.rjust(w) for c, w in zip(cells, widths)), file=out)
+
+
+OVERLOAD_MARKS = ("<!-- overload -->", "<!-- end of overload -->")
+
+
+def overload_part(base, table):
+    return (f"1x is {base:,.0f} purchases a second.\n\n![Overload](overload.svg)\n\n"
+            + markdown_table(*table))
+
+
+def overload_part_of(file):
+    """The part as an earlier run wrote it."""
+    begin, end = OVERLOAD_MARKS
+    text = file.read_text() if file.exists() else ""
+    if begin not in text:
+        return ""
+    return text.split(begin, 1)[1].split(end, 1)[0].strip()
 
 
 def markdown_table(head, rows):
@@ -83,7 +103,7 @@ def quoted(file, kind):
     return f"`tools/bench/peers/{file}`\n\n```{kind}\n{(PEERS / file).read_text().rstrip()}\n```\n"
 
 
-def markdown(bench, machine, goals, plain, overload):
+def markdown(bench, machine, rounds, goals, plain, overload):
     template = (PEERS.parent / "benchmarks.md.in").read_text()
     nginx_trial = bench.facts.get("nginx_trial")
     places = {
@@ -94,9 +114,9 @@ def markdown(bench, machine, goals, plain, overload):
         "figures": markdown_table(("measurement", *(label for _, label, _ in FIGURES)), plain),
         "nginx_trial": ", ".join(f"{n}: {rate:,.0f}/s" for n, rate in nginx_trial.items())
                        if nginx_trial else "not run",
-        "open_rate": f"{bench.facts.get('open_rate', 0):,.0f}",
+        "open_rate": f"{figures_of('open_rate', rounds).get('per_second', 0):,.0f}",
         "events": f"{bench.events:,}",
-        "overload": overload or "Not run: `bash tools/bench.sh --overload` draws it.",
+        "overload": "\n".join((OVERLOAD_MARKS[0], overload or "Not run yet.", OVERLOAD_MARKS[1])),
         "configurations": "\n".join((
             quoted("fairsaled.toml", "toml"), quoted("redis.conf", "conf"),
             quoted("reserve.lua", "lua"), quoted("nginx.conf", "nginx"),

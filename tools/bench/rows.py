@@ -14,7 +14,6 @@ class Row:
     goal: str = ""  # ">= 1.7" or "<= 0.7"
     unit: str = ""
     long: bool = False
-    peer_figure: str = ""  # when it is not the same
 
     def measurements(self):
         return [m for m in (self.ours, self.peer) if m]
@@ -27,7 +26,7 @@ class Row:
             return None
         if not self.peer:
             return ours[self.figure]
-        return ours[self.figure] / peer[self.peer_figure or self.figure]
+        return ours[self.figure] / peer[self.figure]
 
     def met(self, value):
         """True or False by the goal; None without one."""
@@ -48,6 +47,8 @@ GROUPS = [
             peer="nginx.c50", goal=">= 3"),
         Row("postgres-1", "purchases, ours / PostgreSQL", "ours.c50", peer="postgres.c50",
             goal=">= 12"),
+        Row("postgres-1-few", "purchases, ours / PostgreSQL with 2 connections", "ours.c50",
+            peer="postgres.c2"),
         Row("no-log-50", "purchases, durable / no log, same server", "ours.c50",
             peer="memory.c50", goal=">= 0.75"),
         Row("floor-50", "purchases / raw epoll floor without a log", "ours.c50",
@@ -72,6 +73,8 @@ GROUPS = [
     ("50 connections, 8 SKUs", [
         Row("postgres-8", "purchases, ours / PostgreSQL", "ours.skus8", peer="postgres.skus8",
             goal=">= 3.5"),
+        Row("postgres-8-few", "purchases, ours / PostgreSQL with 8 connections", "ours.skus8",
+            peer="postgres.skus8-c8"),
         Row("redis-8", "purchases, ours durable / Redis always", "ours.skus8",
             peer="redis.skus8"),
     ]),
@@ -101,7 +104,7 @@ GROUPS = [
     ("60 % first attempts, 10 % repeats, 10 % over the limit, 20 % reads; 50 connections", [
         Row("mixed", "answers, ours / Redis", "ours.mixed", peer="redis.mixed"),
     ]),
-    ("a fixed rate: half of ours at 50 connections; 256 connections", [
+    ("a fixed rate that both can keep up with, 256 connections", [
         Row("open-p50", "p50 of a purchase, ours / Redis", "ours.open", "p50", "redis.open"),
         Row("open-p99", "p99 of a purchase, ours / Redis", "ours.open", "p99", "redis.open"),
     ]),
@@ -123,8 +126,12 @@ GROUPS = [
     ("memory", [
         Row("memory-waiting", "a waiting customer (goal: 64 B + key and customer, 27 B)",
             "long.waiting", "bytes_each", goal="<= 91", unit="B", long=True),
+        Row("memory-waiting-restarted", "the same, after a restart", "long.waiting",
+            "bytes_each_restarted", unit="B", long=True),
         Row("memory-sku", "an idle SKU, of 100,000", "long.idle-skus", "bytes_each",
             goal="<= 2048", unit="B", long=True),
+        Row("memory-sku-restarted", "the same, after a restart", "long.idle-skus",
+            "bytes_each_restarted", unit="B", long=True),
     ]),
 ]
 

@@ -1,5 +1,7 @@
 #include "tools/bench/tally.hpp"
 
+#include <string_view>
+
 namespace fairsale::bench {
 
 namespace {
@@ -23,7 +25,8 @@ void Tally::count(Role role, const Label& label) {
 
 void Tally::count(Role role, const Label& label, std::uint64_t latency_us) {
   count(role, label);
-  latency_.record(latency_us);
+  const std::string_view kind = label.view();
+  (kind == "429" || kind == "503" ? pushed_back_ : latency_).record(latency_us);
 }
 
 std::uint64_t Tally::answers() const {
