@@ -11,8 +11,8 @@ namespace fairsale::bench {
 
 namespace {
 
-constexpr std::size_t kMaxHead = 64 * 1024;
-constexpr std::size_t kMaxBody = 16 * 1024 * 1024;
+constexpr std::size_t kMaxHead = 65'536;
+constexpr std::size_t kMaxBody = 1 << 24;
 constexpr long kMaxElements = 1024;
 
 tl::unexpected<Error> not_understood(std::string_view what, std::string_view bytes) {

@@ -120,7 +120,7 @@ bool Floor::flush(int fd, Connection& c) {
 bool Floor::serve_connection(int fd, bool writable_only) {
   Connection& c = connections_[static_cast<std::size_t>(fd)];
   if (!writable_only) {
-    static std::array<char, 64 * 1024> buffer;
+    static std::array<char, 1 << 16> buffer;
     const ssize_t n = ::recv(fd, buffer.data(), buffer.size(), 0);
     if (n == 0 || (n < 0 && errno != EAGAIN)) return false;
     std::string_view bytes(buffer.data(), static_cast<std::size_t>(std::max<ssize_t>(n, 0)));

@@ -22,7 +22,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using Time = Clock::time_point;
 
-constexpr std::size_t kReadBytes = 256 * 1024;
+constexpr std::size_t kReadBytes = 1 << 18;
 constexpr auto kDrain = std::chrono::seconds(10);
 
 Clock::duration seconds(double s) {
