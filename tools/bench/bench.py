@@ -48,7 +48,7 @@ def parse(argv):
                                 "nginx with Lua, PostgreSQL and raw floors, on loopback.")
     p.add_argument("--rounds", type=int, default=5, help="rounds (5)")
     p.add_argument("--seconds", type=float, default=4, help="of each measurement (4)")
-    p.add_argument("--only", metavar="REGEX", help="only the rows or groups that match")
+    p.add_argument("--only", metavar="REGEX", help="only the rows or groups that match; leaves docs/ as it is")
     p.add_argument("--list", action="store_true", help="list the rows and stop")
     p.add_argument("--no-write", action="store_true", help="leave docs/ as it is")
     p.add_argument("--json", metavar="FILE", help="write every figure of every round")
@@ -148,7 +148,7 @@ def run_all(options, kept):
     if bench.failures:
         raise Failed("\n  ".join(("these measurements failed; docs/ stays as it is:",
                                  *bench.failures)))
-    if not options.no_write:
+    if not options.no_write and not options.only:
         write_docs(bench, described, rounds, goals, plain, base, points)
 
 

@@ -123,6 +123,7 @@ def reads_in_a_rush(bench):
         check_answers(rush_report, server.answers)
         check_counts(server, rush_report["whole"]["fresh"]["201"], None)
         report["purchases_per_second"] = rush_report["per_second"]
+        del report["server_us_per_answer"]  # most of it was for the purchases
         return report
 
 

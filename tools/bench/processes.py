@@ -78,7 +78,10 @@ class Process:
         return found
 
     def cpu_seconds(self):
-        return sum(cpu_of(pid) for pid in self.pids())
+        """Of this process and its children, those that have ended included."""
+        ended = stat_of(self.pid)
+        return (sum(cpu_of(pid) for pid in self.pids()) +
+                (int(ended[13]) + int(ended[14])) / TICKS if ended else 0.0)
 
     def rss_bytes(self):
         with open(f"/proc/{self.pid}/statm") as f:

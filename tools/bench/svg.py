@@ -7,18 +7,16 @@ WIDTH, HEIGHT = 380, 230  # of a panel
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 34, 40
 TITLE = 34
 
+# Greys and colours that can be read on both, for viewers that do not know the media query.
 STYLE = """
-text { font: 12px system-ui, sans-serif; fill: #333 }
+text { font: 12px system-ui, sans-serif; fill: #767676 }
 .title { font-size: 14px; font-weight: 600 }
-.grid { stroke: #8884; stroke-width: 1 }
-.a { stroke: #1669c9 } .b { stroke: #c2410c }
+.grid { stroke: #8886; stroke-width: 1 }
+.a { stroke: #2f7fe0 } .b { stroke: #d9622b }
 .line { fill: none; stroke-width: 2 } .dashed { stroke-dasharray: 5 4 }
-text.a { fill: #1669c9; stroke: none } text.b { fill: #c2410c; stroke: none }
-@media (prefers-color-scheme: dark) {
-  text { fill: #ccc }
-  .a { stroke: #6cb2ff } .b { stroke: #ff9a5c }
-  text.a { fill: #6cb2ff } text.b { fill: #ff9a5c }
-}
+text.a { fill: #2f7fe0; stroke: none } text.b { fill: #d9622b; stroke: none }
+@media (prefers-color-scheme: light) { text { fill: #444 } }
+@media (prefers-color-scheme: dark) { text { fill: #bbb } }
 """
 
 
