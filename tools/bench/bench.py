@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import json
 import pathlib
+import re
 import shlex
 import shutil
 import signal
@@ -61,6 +62,10 @@ def parse(argv):
     p.add_argument("--directory", help="where stores are made (build/bench); a real disk")
     p.add_argument("--binaries", default=ROOT / "build/release/bin", help=argparse.SUPPRESS)
     options = p.parse_args(argv)
+    try:
+        re.compile(options.only or "")
+    except re.error as e:
+        p.error(f"--only takes a regular expression: {e}")
     if not 1 <= options.rounds <= 100 or not 0.2 <= options.seconds <= 600:
         p.error("--rounds is 1 to 100, --seconds 0.2 to 600")
     if not 10_000 <= options.events <= 50_000_000 or not 100_000 <= options.large_events:
