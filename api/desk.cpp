@@ -335,7 +335,7 @@ void Desk::list_sales(const http::Request& r, http::Ticket t) {
   std::string_view last;
   for (std::size_t i = 0; i < found.size() && i < limit; ++i) {
     if (i > 0) body_ += ',';
-    body_ += found[i]->json;
+    body_ += found[i]->json();
     last = found[i]->name.view();
   }
   body_ += "],\"next\":";

@@ -1,6 +1,7 @@
 // fairsaled: the server.
 
 #include <fmt/format.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <sys/resource.h>
 
@@ -21,6 +22,13 @@ void raise_descriptor_limit() {
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
   }
+}
+
+// What is large comes from the system and goes back to it when freed. Left to itself the allocator
+// would keep the memory of a snapshot's fold for good.
+void return_large_memory() {
+  constexpr int kLarge = 1 << 20;
+  mallopt(M_MMAP_THRESHOLD, kLarge);
 }
 
 void print_demo(const std::string& url, const api::Secrets& secrets) {
@@ -68,6 +76,7 @@ int main(int argc, char** argv) {
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
   raise_descriptor_limit();
+  return_large_memory();
 
   if (auto ok = api::start_logging(config.log); !ok) {
     fmt::print(stderr, "fairsaled: {}\n", ok.error().message);

@@ -10,8 +10,8 @@ std::shared_ptr<const Availability> AvailabilityBoard::find(std::string_view sku
   const std::shared_lock lock(mutex_);
   const auto found = slots_.find(sku);
   if (found == slots_.end()) return nullptr;
-  const std::scoped_lock slot(found->second->mutex);
-  return found->second->current;
+  const std::scoped_lock slot(found->second.mutex);
+  return found->second.current;
 }
 
 std::vector<std::shared_ptr<const Availability>> AvailabilityBoard::list(std::string_view after,
@@ -30,16 +30,15 @@ void AvailabilityBoard::publish(std::string_view sku, std::shared_ptr<const Avai
     const std::shared_lock lock(mutex_);
     const auto found = slots_.find(sku);
     if (found != slots_.end()) {
-      const std::scoped_lock slot(found->second->mutex);
-      found->second->current.swap(next);
+      const std::scoped_lock slot(found->second.mutex);
+      found->second.current.swap(next);
       return;
     }
   }
-  auto slot = std::make_unique<Slot>();
-  slot->current = std::move(next);
   const std::unique_lock lock(mutex_);
-  by_name_.emplace(sku, slot.get());
-  slots_.emplace(sku, std::move(slot));
+  const auto entered = slots_.try_emplace(std::string(sku)).first;
+  entered->second.current = std::move(next);
+  by_name_.emplace(entered->first, &entered->second);
 }
 
 std::string render_sale(const Sale& sale) {
@@ -84,7 +83,7 @@ Digest AvailabilityProjection::digest(SkuId sku) const {
   w.text(name());
   w.number(version());
   const auto found = latest_.find(sku.value);
-  if (found != latest_.end()) w.text(found->second->json);
+  if (found != latest_.end()) w.text(found->second->json());
   return w.finish();
 }
 
@@ -98,14 +97,17 @@ void AvailabilityProjection::on_commit(SkuId sku, const Sale& sale) {
   next->position = sale.seq();
   next->terms = sale.terms();
   next->terms.stock = sale.counters().stocked;
-  next->json = render_sale(sale);
-  next->response = fmt::format(
+  const std::string json = render_sale(sale);
+  constexpr std::string_view kHeader =
       "HTTP/1.1 200 OK\r\n"
       "Content-Type: application/json\r\n"
       "Cache-Control: public, max-age=1\r\n"
       "ETag: \"{}\"\r\n"
-      "Content-Length: {}\r\n\r\n{}",
-      sale.seq().value, next->json.size(), next->json);
+      "Content-Length: {}\r\n\r\n";
+  next->response.reserve(kHeader.size() + 20 + json.size());
+  fmt::format_to(std::back_inserter(next->response), kHeader, sale.seq().value, json.size());
+  next->header_size = next->response.size();
+  next->response += json;
   latest_[sku.value] = next;
   board_.publish(sale.sku(), std::move(next));
 }

@@ -21,8 +21,10 @@ struct Availability {
   SkuName name;
   Seq position;
   Terms terms;           // with the stock as it is now
-  std::string json;      // the sale document
-  std::string response;  // a complete HTTP/1.1 answer with ETag and Cache-Control around it
+  std::string response;  // a complete HTTP/1.1 answer: header with ETag and Cache-Control, document
+  std::size_t header_size = 0;
+
+  std::string_view json() const { return std::string_view(response).substr(header_size); }
 };
 
 // The current rendering of every SKU. Thread-safe: one thread publishes a SKU, any thread reads.
@@ -48,9 +50,9 @@ class AvailabilityBoard {
     std::size_t operator()(std::string_view s) const { return std::hash<std::string_view>{}(s); }
   };
 
-  mutable std::shared_mutex mutex_;  // of the maps; slots are never removed
-  std::unordered_map<std::string, std::unique_ptr<Slot>, Hash, std::equal_to<>> slots_;
-  std::map<std::string, Slot*, std::less<>> by_name_;
+  mutable std::shared_mutex mutex_;  // of the maps; slots are never removed nor moved
+  std::unordered_map<std::string, Slot, Hash, std::equal_to<>> slots_;
+  std::map<std::string_view, const Slot*> by_name_;
 };
 
 // The sale document, as GET /v1/sales/{sku} serves it.

@@ -64,8 +64,8 @@ TEST(Projections, FollowOneSaleThroughALine) {
   const auto board = p.board.find("a");
   ASSERT_NE(board, nullptr);
   EXPECT_EQ(board->position, shop.sequencer.find(a)->seq());
-  EXPECT_NE(board->json.find("\"held\":1"), std::string::npos) << board->json;
-  EXPECT_NE(board->json.find("\"waiting\":1"), std::string::npos) << board->json;
+  EXPECT_NE(board->json().find("\"held\":1"), std::string::npos) << board->json();
+  EXPECT_NE(board->json().find("\"waiting\":1"), std::string::npos) << board->json();
 }
 
 TEST(Projections, ARefusedAttemptIsNotAPurchase) {
