@@ -1,5 +1,6 @@
 #include "api/desk.hpp"
 
+#include <fmt/compile.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -347,10 +348,21 @@ void Desk::list_sales(const http::Request& r, http::Ticket t) {
   worker_->respond(t, {200, http::kJson, "Cache-Control: public, max-age=1\r\n", body_});
 }
 
+// A crowd looks at one sale: between two commits only the first look takes the board's locks.
+const Availability* Desk::find_sale(const SkuName& sku) {
+  const std::uint64_t version = office_.board.version();
+  if (version != seen_version_ || !(sku == seen_name_)) {
+    seen_ = office_.board.find(sku.view());
+    seen_version_ = version;
+    seen_name_ = sku;
+  }
+  return seen_.get();
+}
+
 void Desk::get_sale(const http::Request& r, http::Ticket t, const SkuName& sku) {
   Seq wanted;
   if (!r.query.empty() && !min_seq(r, t, wanted)) return;
-  const auto now = office_.board.find(sku.view());
+  const Availability* now = find_sale(sku);
   if (!now) return refuse(index_, t, Reason::unknown_sale, sku.view(), Seq{0}, Seq{0});
   if (now->position < wanted) {
     // A wait costs more than a look, so a stranger's are limited like a customer's requests.
@@ -372,7 +384,7 @@ void Desk::respond_sale(http::Ticket t, const Availability& a, std::string_view 
 }
 
 void Desk::put_sale(const http::Request& r, http::Ticket t, const SkuName& sku) {
-  const auto existing = office_.board.find(sku.view());
+  const Availability* existing = find_sale(sku);
   const auto terms =
       bodies_.terms(r.body, office_.clock.now().wall, existing ? &existing->terms : nullptr);
   if (!terms) return bad_request(t, terms.error().message);
@@ -386,7 +398,7 @@ void Desk::put_sale(const http::Request& r, http::Ticket t, const SkuName& sku) 
 }
 
 void Desk::patch_sale(const http::Request& r, http::Ticket t, const SkuName& sku) {
-  const auto existing = office_.board.find(sku.view());
+  const Availability* existing = find_sale(sku);
   if (!existing) return refuse(index_, t, Reason::unknown_sale, sku.view(), Seq{0}, Seq{0});
   const auto body = bodies_.patch(r.body);
   if (!body) return bad_request(t, body.error().message);
@@ -427,7 +439,7 @@ void Desk::post_purchase(const http::Request& r, http::Ticket t, const SkuName& 
   if (!allow(t, who, who.may_act_for(customer.view()))) return;
   if (!admit(r, t, who, customer.view())) return;
 
-  const auto sale = office_.board.find(sku.view());
+  const Availability* sale = find_sale(sku);
   if (!sale) return refuse(index_, t, Reason::unknown_sale, sku.view(), Seq{0}, Seq{0});
   send(sale->sku,
        PurchaseAttempted{
@@ -861,7 +873,7 @@ void Desk::check_waits() {
     return true;
   });
   std::erase_if(sale_waits_, [&](const SaleWait& w) {
-    const auto sale = office_.board.find(w.sku.view());
+    const Availability* sale = find_sale(w.sku);
     if (sale && sale->position >= w.min_seq) {
       respond_sale(w.ticket, *sale, {});
       return true;
@@ -1011,21 +1023,24 @@ void Desk::answer_attempt(const Reply& r, Seq seq, const Event& event, const Dec
   const bool reserved = d.kind == DecisionKind::reserved;
   const Money unit = sale.terms().price;
   body_.clear();
-  append(body_, R"({{"purchase":"{}:{}","sku":"{}","customer":"{}","quantity":{},)", sale.sku(),
-         d.purchase.value, sale.sku(), attempt.customer.view(), d.quantity.value);
+  const auto body = std::back_inserter(body_);
+  fmt::format_to(
+      body, FMT_COMPILE(R"({{"purchase":"{}:{}","sku":"{}","customer":"{}","quantity":{},)"),
+      sale.sku(), d.purchase.value, sale.sku(), attempt.customer.view(), d.quantity.value);
   if (reserved) {
     const auto until = rfc3339(d.until);
-    append(body_, R"("status":"reserved","until":"{}",)",
-           std::string_view(until.data(), until.size()));
+    fmt::format_to(body, FMT_COMPILE(R"("status":"reserved","until":"{}",)"),
+                   std::string_view(until.data(), until.size()));
   } else {
-    append(body_, R"("status":"waiting","place":{},)", d.place);
+    fmt::format_to(body, FMT_COMPILE(R"("status":"waiting","place":{},)"), d.place);
   }
-  append(body_, R"("amount":{{"amount":{},"currency":"{}"}},"position":{}}})",
-         unit.amount.value * d.quantity.value,
-         std::string_view(unit.currency.code.data(), unit.currency.code.size()), d.purchase.value);
+  fmt::format_to(body, FMT_COMPILE(R"("amount":{{"amount":{},"currency":"{}"}},"position":{}}})"),
+                 unit.amount.value * d.quantity.value,
+                 std::string_view(unit.currency.code.data(), unit.currency.code.size()),
+                 d.purchase.value);
   headers_.clear();
-  append(headers_, "Location: /v1/purchases/{}:{}\r\n{}", sale.sku(), d.purchase.value,
-         d.repeated ? "Idempotent-Replayed: true\r\n" : "");
+  fmt::format_to(std::back_inserter(headers_), FMT_COMPILE("Location: /v1/purchases/{}:{}\r\n{}"),
+                 sale.sku(), d.purchase.value, d.repeated ? "Idempotent-Replayed: true\r\n" : "");
   reply(r.origin, r.ticket, reserved ? 201 : 202, http::kJson, headers_, body_);
 }
 

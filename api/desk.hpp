@@ -167,6 +167,8 @@ class Desk final : public http::Service, public Answers {
   void send(SkuId, const Event&, const Reply&);
   void send(const Query&);
   void watch_snapshots();
+  // Valid until the next call; nothing when there is no such sale.
+  const Availability* find_sale(const SkuName& sku);
   void submit(SkuId, const Event&, const Reply&);
   void run(const Query&);
   void answer_query(const Query&);
@@ -228,6 +230,11 @@ class Desk final : public http::Service, public Answers {
   std::uint32_t overloaded_ = 0;
   std::uint32_t denied_ = 0;
   http::WorkerStats last_stats_;
+  // The sale that was looked at last, by find_sale().
+  std::shared_ptr<const Availability> seen_;
+  SkuName seen_name_;
+  std::uint64_t seen_version_ = ~std::uint64_t{0};
+
   std::size_t last_skus_ = 0;
   std::uint64_t snapshots_ = 0;  // taken, as counted
 };

@@ -32,6 +32,7 @@ void AvailabilityBoard::publish(std::string_view sku, std::shared_ptr<const Avai
     if (found != slots_.end()) {
       const std::scoped_lock slot(found->second.mutex);
       found->second.current.swap(next);
+      version_.fetch_add(1, std::memory_order_release);
       return;
     }
   }
@@ -39,6 +40,7 @@ void AvailabilityBoard::publish(std::string_view sku, std::shared_ptr<const Avai
   const auto entered = slots_.try_emplace(std::string(sku)).first;
   entered->second.current = std::move(next);
   by_name_.emplace(entered->first, &entered->second);
+  version_.fetch_add(1, std::memory_order_release);
 }
 
 std::string render_sale(const Sale& sale) {

@@ -2,6 +2,7 @@
 // commit and handed out as finished bytes.
 #pragma once
 
+#include <atomic>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -40,6 +41,10 @@ class AvailabilityBoard {
 
   void publish(std::string_view sku, std::shared_ptr<const Availability> next);
 
+  // Moves on with each publish(): what find() gave after reading a number is the newest for as long
+  // as the number stays.
+  std::uint64_t version() const { return version_.load(std::memory_order_acquire); }
+
  private:
   struct Slot {
     mutable std::mutex mutex;
@@ -50,6 +55,7 @@ class AvailabilityBoard {
     std::size_t operator()(std::string_view s) const { return std::hash<std::string_view>{}(s); }
   };
 
+  std::atomic<std::uint64_t> version_{0};
   mutable std::shared_mutex mutex_;  // of the maps; slots are never removed nor moved
   std::unordered_map<std::string, Slot, Hash, std::equal_to<>> slots_;
   std::map<std::string_view, const Slot*> by_name_;
