@@ -129,6 +129,7 @@ Result<void> serve(const ServerConfig& config,
       threads.emplace_back([&, i] {
         workers[i]->run(*desks[i]);
         desks[i]->serve_others();
+        if (config.in_memory) return;
         if (const auto last = (*engine)->shard(i).stop(); last.snapshot_error) {
           spdlog::warn("A snapshot could not be written, so the next start takes longer: {}",
                        last.snapshot_error->message);
@@ -138,8 +139,8 @@ Result<void> serve(const ServerConfig& config,
     on_ready(listening->port, secrets);
     wait_for_stop();
     spdlog::info("Stopping: no new work, what was admitted is finished");
-    (*engine)->snapshotter().stop();
     for (auto& worker : workers) worker->drain(config.drain_timeout);
+    (*engine)->snapshotter().stop();
   }
   spdlog::info("Stopped: {} requests served", static_cast<std::uint64_t>(metrics.requests.Value()));
   return {};

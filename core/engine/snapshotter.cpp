@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
 #include "core/engine/recovery.hpp"
@@ -77,6 +78,15 @@ void Snapshotter::run() {
 }
 
 Result<void> Snapshotter::take(const SkuHead& sku) {
+  // It is as large as the sale: when there is no room for it, the sale goes on without.
+  try {
+    return fold_and_put(sku);
+  } catch (const std::bad_alloc&) {
+    return fail(Fault::full, "there is no memory for the snapshot of a sale");
+  }
+}
+
+Result<void> Snapshotter::fold_and_put(const SkuHead& sku) {
   const auto folded = fold(log_, sku, FoldFrom::snapshot, nullptr);
   if (!folded) return tl::unexpected(folded.error());
   return log_.put_snapshot(sku.sku, folded->head, folded->sale);

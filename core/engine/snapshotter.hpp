@@ -44,6 +44,7 @@ class Snapshotter {
 
   void run();
   Result<void> take(const SkuHead&);
+  Result<void> fold_and_put(const SkuHead&);
 
   EventLog& log_;
   std::mutex mutex_;

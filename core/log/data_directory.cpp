@@ -7,7 +7,9 @@
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace fairsale {
@@ -23,7 +25,13 @@ Result<File> lock_directory(const fs::path& directory) {
   const fs::path path = directory / "LOCK";
   auto file = open_file(path, O_RDWR | O_CREAT);
   if (!file) return file;
-  if (::flock(file->fd(), LOCK_EX | LOCK_NB) != 0) {
+  // A reader that asks whether the lock is taken holds it for a moment (is_taken()).
+  int locked = ::flock(file->fd(), LOCK_EX | LOCK_NB);
+  for (int i = 0; i < 20 && locked != 0 && errno == EWOULDBLOCK; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    locked = ::flock(file->fd(), LOCK_EX | LOCK_NB);
+  }
+  if (locked != 0) {
     if (errno != EWOULDBLOCK) return system_failure("lock", path, errno);
     return fail(Fault::busy,
                 fmt::format("{} is open in another process; stop that one first, or use another "
@@ -104,7 +112,7 @@ Result<File> take_directory(const fs::path& directory) {
 
 bool is_taken(const fs::path& directory) {
   const auto file = open_file(directory / "LOCK", O_RDONLY);
-  // A shared lock keeps no other reader out, and is gone at once.
+  // A shared lock keeps no other reader out, and is gone at once; a writer tries again.
   return file && ::flock(file->fd(), LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
 }
 

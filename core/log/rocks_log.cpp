@@ -9,10 +9,12 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdarg>
 #include <cstring>
 #include <mutex>
 #include <optional>
+#include <thread>
 #include <unordered_map>
 #include <utility>
 
@@ -171,6 +173,7 @@ class RocksLog : public EventLog {
   Result<void> open(const std::optional<Acked>& acked, RecoveryReport&);
   // Opens for reading, beside a writer or at rest.
   Result<void> open_secondary(RecoveryReport&);
+  rocksdb::Status open_as_secondary(const rocksdb::DBOptions&);
 
   Result<void> append(std::span<const BlockWrite> blocks) override;
   Result<void> read(SkuId sku, Seq from,
@@ -184,14 +187,18 @@ class RocksLog : public EventLog {
   bool read_only() const { return !scratch_.path().empty(); }
   fs::path log_directory() const { return options_.directory / "log"; }
 
-  Result<std::optional<WalDamage>> judge(const std::optional<Acked>&) const;
-  Result<void> judge_beside_a_writer() const;
+  Result<WalScan> judge(const std::optional<Acked>&) const;
+  Result<WalScan> judge_beside_a_writer() const;
   Result<void> recover(const std::optional<Acked>&, RecoveryReport&);
   bool has_database() const;
   bool has_families() const;
   tl::unexpected<Error> gone(const Acked&) const;
-  Result<fs::path> wals_without(const WalDamage& torn) const;
-  Result<std::uint64_t> sequence_in_tables() const;
+  Result<fs::path> copy_wals(const std::vector<WalScan::Part>&) const;
+  struct Tables {
+    std::uint64_t sequence = 0;   // the newest that they may hold
+    std::uint64_t first_wal = 0;  // number of the first log file that is still needed
+  };
+  Result<Tables> tables() const;
   Result<void> keeps(const Acked&) const;
   Result<void> verify(const std::optional<Acked>&);
   Result<void> verify_last_blocks(const std::vector<std::pair<SkuId, HeadRecord>>&) const;
@@ -221,8 +228,8 @@ class RocksLog : public EventLog {
   SnapshotFiles snapshots_;
 };
 
-// The last sequence number of what has reached table files, without a look at the write-ahead log.
-Result<std::uint64_t> RocksLog::sequence_in_tables() const {
+// What has reached table files, without a look at the write-ahead log.
+Result<RocksLog::Tables> RocksLog::tables() const {
   // An empty directory in place of that of the write-ahead log; nothing is written to either.
   auto no_wal = ScratchDirectory::create();
   if (!no_wal) return tl::unexpected(no_wal.error());
@@ -237,7 +244,12 @@ Result<std::uint64_t> RocksLog::sequence_in_tables() const {
     e.value().message += fmt::format(". {}", kDamageAdvice);
     return e;
   }
-  return db.db->GetLatestSequenceNumber();
+  Tables t{.sequence = db.db->GetLatestSequenceNumber()};
+  if (!db.db->GetIntProperty(rocksdb::DB::Properties::kMinLogNumberToKeep, &t.first_wal)) {
+    return fail(Fault::io, fmt::format("RocksDB does not tell which log files of {} it needs",
+                                       log_directory().string()));
+  }
+  return t;
 }
 
 std::string names_of(const Acked& a) {
@@ -297,21 +309,22 @@ tl::unexpected<Error> refuse(std::string what, const WalScan& scan) {
 }
 
 // Judges the write-ahead log of a store that nobody writes to, before RocksDB sees it. Refuses
-// damage, returns a torn tail that was never acknowledged, and changes nothing.
-Result<std::optional<WalDamage>> RocksLog::judge(const std::optional<Acked>& acked) const {
-  const auto scan = scan_wals(log_directory());
-  if (!scan) return tl::unexpected(scan.error());
-  const auto in_tables = sequence_in_tables();
+// damage, returns as damage only a torn tail that was never acknowledged, and changes nothing.
+Result<WalScan> RocksLog::judge(const std::optional<Acked>& acked) const {
+  const auto in_tables = tables();
   if (!in_tables) return tl::unexpected(in_tables.error());
-  const std::uint64_t last =
-      std::max(*in_tables, scan->last ? scan->last->last_sequence : std::uint64_t{0});
+  auto scan = scan_wals(log_directory(), in_tables->first_wal);
+  if (!scan) return tl::unexpected(scan.error());
+  // Every commit goes to the newest log file; what tables say covers it only when there is none.
+  const std::uint64_t last = scan->last ? scan->last->last_sequence : in_tables->sequence;
   const std::uint64_t promised = acked ? acked->sequence : 0;
 
-  if (scan->first && scan->first->first_sequence > *in_tables + 1) {
-    return refuse(fmt::format("{}: commits are missing between the tables (sequence number {}) "
-                              "and the write-ahead log (from {}).",
-                              log_directory().string(), *in_tables, scan->first->first_sequence),
-                  *scan);
+  if (scan->first && scan->first->first_sequence > in_tables->sequence + 1) {
+    return refuse(
+        fmt::format("{}: commits are missing between the tables (sequence number {}) "
+                    "and the write-ahead log (from {}).",
+                    log_directory().string(), in_tables->sequence, scan->first->first_sequence),
+        *scan);
   }
   if (scan->damage && (!scan->damage->at_the_end || last < promised)) {
     std::string what = name_of(*scan->damage) + ".";
@@ -332,33 +345,38 @@ Result<std::optional<WalDamage>> RocksLog::judge(const std::optional<Acked>& ack
                               log_directory().string(), last, promised, names_of(*acked)),
                   *scan);
   }
-  return scan->damage;
+  return scan;
 }
 
-// The same beside a writer, whose last write may be half to be seen: only damage that stays where
-// it is while the log grows behind it is damage.
-Result<void> RocksLog::judge_beside_a_writer() const {
+// The same beside a writer, whose last write may be half to be seen, and who removes files: only
+// damage that stays where it is while the log grows behind it is damage. Returns what was whole.
+Result<WalScan> RocksLog::judge_beside_a_writer() const {
   std::optional<WalDamage> before;
-  for (int i = 0; i < 5; ++i) {
-    const auto scan = scan_wals(log_directory());
+  std::uint64_t from = 0;
+  for (;;) {
+    auto scan = scan_wals(log_directory(), from);
     // The writer removes files that it no longer needs.
     if (!scan && scan.error().fault == Fault::not_found) continue;
     if (!scan) return tl::unexpected(scan.error());
-    if (!scan->damage || scan->damage->at_the_end) return {};
-    if (before && before->file == scan->damage->file && before->offset == scan->damage->offset) {
-      return refuse(name_of(*scan->damage) + ".", *scan);
+    const auto& damage = scan->damage;
+    if (!damage || damage->at_the_end) return scan;
+    if (damage->between_files) {
+      from = damage->number;
+      continue;
     }
-    before = scan->damage;
+    if (before && before->file == damage->file && before->offset == damage->offset) {
+      return refuse(name_of(*damage) + ".", *scan);
+    }
+    before = damage;
   }
-  return {};
 }
 
 // Cuts off a torn tail that was never acknowledged.
 Result<void> RocksLog::recover(const std::optional<Acked>& acked, RecoveryReport& report) {
-  const auto torn = judge(acked);
-  if (!torn) return tl::unexpected(torn.error());
-  if (!*torn) return {};
-  const WalDamage& d = **torn;
+  const auto scan = judge(acked);
+  if (!scan) return tl::unexpected(scan.error());
+  if (!scan->damage) return {};
+  const WalDamage& d = *scan->damage;
   const auto stem = fmt::format("torn-{}-{}", d.file.stem().string(), d.offset);
   fs::path keep_as = options_.directory / (stem + ".bin");
   for (int i = 1; fs::exists(keep_as) && i < 1000; ++i) {
@@ -513,25 +531,34 @@ Result<void> RocksLog::verify_last_blocks(
   return {};
 }
 
-// A directory of links to the write-ahead log files and of a copy of the torn one up to the tear:
-// a RocksDB secondary refuses a tear.
-Result<fs::path> RocksLog::wals_without(const WalDamage& torn) const {
+// A directory of copies of the write-ahead log files as far as they are whole. A RocksDB secondary
+// refuses a tear; and of a file that grows while it is read, it would take zeros for the end of a
+// block and go on behind it.
+Result<fs::path> RocksLog::copy_wals(const std::vector<WalScan::Part>& parts) const {
   const fs::path directory = scratch_.path() / "wal";
   std::error_code ec;
+  fs::remove_all(directory, ec);
   fs::create_directory(directory, ec);
-  for (auto it = fs::directory_iterator(log_directory(), ec); !ec && it != fs::directory_iterator();
-       it.increment(ec)) {
-    const fs::path to = directory / it->path().filename();
-    if (it->path() == torn.file) {
-      fs::copy_file(torn.file, to, ec);
-      if (!ec) fs::resize_file(to, torn.offset, ec);
-    } else if (it->path().extension() == ".log") {
-      fs::create_symlink(fs::absolute(it->path()), to, ec);
-    }
+  for (const WalScan::Part& part : parts) {
     if (ec) break;
+    const fs::path to = directory / part.file.filename();
+    fs::copy_file(part.file, to, ec);
+    // One that the writer has removed since is no longer needed.
+    if (ec == std::errc::no_such_file_or_directory) {
+      ec.clear();
+      continue;
+    }
+    if (!ec) fs::resize_file(to, part.end, ec);
   }
   if (ec) return system_failure("fill", directory, ec.value());
   return directory;
+}
+
+rocksdb::Status RocksLog::open_as_secondary(const rocksdb::DBOptions& d) {
+  return Database::open(database_, [&](auto* handles, auto* out) {
+    return rocksdb::DB::OpenAsSecondary(d, log_directory().string(), scratch_.path().string(),
+                                        families(), handles, out);
+  });
 }
 
 Result<void> RocksLog::open_secondary(RecoveryReport& report) {
@@ -544,31 +571,35 @@ Result<void> RocksLog::open_secondary(RecoveryReport& report) {
   }
   rocksdb::DBOptions d = database_options(options_);
   d.max_open_files = -1;  // so that files which the writer deletes stay readable
-  const bool beside_a_writer = is_taken(options_.directory);
-  if (beside_a_writer) {
-    if (auto ok = judge_beside_a_writer(); !ok) return ok;
+  rocksdb::Status s;
+  if (is_taken(options_.directory)) {
+    // The writer may put other files in place of those that the opening is about to read, and move
+    // commits from the log files to tables after those were copied.
+    for (int i = 0; i < 20; ++i) {
+      const auto scan = judge_beside_a_writer();
+      if (!scan) return tl::unexpected(scan.error());
+      const auto wals = copy_wals(scan->parts);
+      if (!wals) return tl::unexpected(wals.error());
+      d.wal_dir = wals->string();
+      database_ = {};
+      s = open_as_secondary(d);
+      const std::uint64_t copied = scan->last ? scan->last->last_sequence : 0;
+      if (s.ok() && database_.db->GetLatestSequenceNumber() <= copied) break;
+      if (!s.ok() && !s.IsPathNotFound() && !s.IsTryAgain() && !s.IsCorruption()) break;
+      if (s.ok() && !scan->last) break;
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
   } else {
-    const auto torn = judge(*acked);
-    if (!torn) return tl::unexpected(torn.error());
-    if (*torn) {
-      report.notes.push_back(
-          fmt::format("{}; that write was never acknowledged and is left out", name_of(**torn)));
-      const auto wals = wals_without(**torn);
+    const auto scan = judge(*acked);
+    if (!scan) return tl::unexpected(scan.error());
+    if (scan->damage) {
+      report.notes.push_back(fmt::format("{}; that write was never acknowledged and is left out",
+                                         name_of(*scan->damage)));
+      const auto wals = copy_wals(scan->parts);
       if (!wals) return tl::unexpected(wals.error());
       d.wal_dir = wals->string();
     }
-  }
-
-  rocksdb::Status s;
-  // The writer may put other files in place of those that the opening is about to read, or be in
-  // the middle of a write.
-  for (int i = 0; i < 20; ++i) {
-    s = Database::open(database_, [&](auto* handles, auto* out) {
-      return rocksdb::DB::OpenAsSecondary(d, log_directory().string(), scratch_.path().string(),
-                                          families(), handles, out);
-    });
-    if (s.ok() || !beside_a_writer) break;
-    if (!s.IsPathNotFound() && !s.IsTryAgain() && !s.IsCorruption()) break;
+    s = open_as_secondary(d);
   }
   if (!s.ok()) {
     return rocks_failure(fmt::format("cannot open {} for reading", log_directory().string()), s);

@@ -108,7 +108,7 @@ Result<std::uint64_t> end_of_content(const fs::path& path, std::uint64_t size) {
   return size;
 }
 
-Result<std::vector<WalFile>> wal_files(const fs::path& directory) {
+Result<std::vector<WalFile>> wal_files(const fs::path& directory, std::uint64_t from) {
   std::vector<WalFile> files;
   std::error_code ec;
   for (auto it = fs::directory_iterator(directory, ec); !ec && it != fs::directory_iterator();
@@ -120,6 +120,7 @@ Result<std::vector<WalFile>> wal_files(const fs::path& directory) {
     if (path.extension() != ".log" || error != std::errc() || end != stem.data() + stem.size()) {
       continue;
     }
+    if (number < from) continue;
     const auto size = it->file_size(ec);
     if (ec) break;
     const auto content = end_of_content(path, size);
@@ -160,6 +161,9 @@ class Scanner {
     if (scan_.damage) scan_.damage->at_the_end = true;
     return {};
   }
+
+  // Of the last whole commit in the file scanned last.
+  std::uint64_t whole_end() const { return whole_end_; }
 
  private:
   // Takes the records of one block up to its end or the first that is damaged, and returns where
@@ -205,6 +209,7 @@ class Scanner {
       damaged(wal, fmt::format("commits are missing between sequence numbers {} and {}",
                                scan_.last->last_sequence, commit->first_sequence));
       scan_.damage->later = commit;
+      scan_.damage->between_files = whole_end_ == 0;
       return false;
     }
     if (!scan_.first) scan_.first = commit;
@@ -213,8 +218,12 @@ class Scanner {
   }
 
   void damaged(const WalFile& wal, std::string what) {
-    scan_.damage = WalDamage{wal.path,        whole_end_, std::max(wal.content, whole_end_),
-                             std::move(what), false,      {}};
+    scan_.damage = WalDamage{.file = wal.path,
+                             .number = wal.number,
+                             .offset = whole_end_,
+                             .size = std::max(wal.content, whole_end_),
+                             .what = std::move(what),
+                             .later = {}};
   }
 
   // Looks for the start of a later commit at every byte, since the damage may hide where records
@@ -246,13 +255,14 @@ class Scanner {
 
 }  // namespace
 
-Result<WalScan> scan_wals(const fs::path& directory) {
-  auto files = wal_files(directory);
+Result<WalScan> scan_wals(const fs::path& directory, std::uint64_t from) {
+  auto files = wal_files(directory, from);
   if (!files) return tl::unexpected(files.error());
   WalScan scan;
   Scanner scanner(scan);
   for (std::size_t i = 0; i < files->size(); ++i) {
     if (auto ok = scanner.file((*files)[i]); !ok) return tl::unexpected(ok.error());
+    scan.parts.push_back({(*files)[i].path, scanner.whole_end()});
     if (!scan.damage) continue;
     // A later file with anything in it was begun when this one was durable.
     for (std::size_t j = i + 1; j < files->size(); ++j) {

@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "core/log/event_log.hpp"
 
@@ -27,9 +28,11 @@ struct WalCommit {
 
 struct WalDamage {
   std::filesystem::path file;
+  std::uint64_t number = 0;  // in the file's name
   std::uint64_t offset = 0;  // where the damaged commit starts: all before it is whole
   std::uint64_t size = 0;    // of the file, without the zeros at its end
   std::string what;
+  bool between_files = false;      // a file does not go on where the one before it ended
   bool at_the_end = false;         // nothing that was written later is to be seen
   std::optional<WalCommit> later;  // otherwise: the first commit after the damage, if legible
 };
@@ -38,10 +41,17 @@ struct WalScan {
   std::optional<WalCommit> first;   // whole commit in the files
   std::optional<WalCommit> last;    // whole commit before the damage, or of all
   std::optional<WalDamage> damage;  // the first
+
+  struct Part {
+    std::filesystem::path file;
+    std::uint64_t end = 0;  // of its last whole commit
+  };
+  std::vector<Part> parts;  // the files up to the damage
 };
 
-// Scans the files NNNNNN.log of a RocksDB directory in their order. Reads only.
-Result<WalScan> scan_wals(const std::filesystem::path& directory);
+// Scans the files NNNNNN.log of a RocksDB directory in their order, from the one of number
+// `from`: those before it are obsolete, and RocksDB may have removed some of them. Reads only.
+Result<WalScan> scan_wals(const std::filesystem::path& directory, std::uint64_t from);
 
 // Moves what follows `damage.offset` to `keep_as` and cuts it off, durably.
 Result<void> cut_torn_tail(const WalDamage& damage, const std::filesystem::path& keep_as);

@@ -42,9 +42,8 @@ class ZeroedFile final : public rocksdb::FSWritableFileOwnerWrapper {
 
   rocksdb::IOStatus Close(const rocksdb::IOOptions& options,
                           rocksdb::IODebugContext* context) override {
-    if (zeroed_ > size_) {
-      if (auto s = Truncate(size_, options, context); !s.ok()) return s;
-    }
+    // The base file counts the zeros as its own.
+    if (auto s = Truncate(size_, options, context); !s.ok()) return s;
     return FSWritableFileOwnerWrapper::Close(options, context);
   }
 

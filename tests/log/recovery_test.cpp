@@ -338,6 +338,33 @@ TEST_F(Recovery, acked_with_another_digest_is_refused) {
   EXPECT_NE(e.message.find("sneaker-1"), std::string::npos) << e.message;
 }
 
+// RocksDB removes log files that it no longer needs newest first: a crash in between leaves an old
+// one without its successor.
+TEST_F(Recovery, an_obsolete_log_file_that_was_left_behind_is_passed_over) {
+  const Bytes oldest = read_file(wal);
+  for (int i = 0; i < 2; ++i) {
+    // Opening moves what was in the log file to tables, and begins another.
+    const auto log = open_log(data);
+    commit(*log, {chain.block(3)});
+  }
+  ASSERT_FALSE(fs::exists(wal));
+  write_file(wal, oldest);
+  RecoveryReport report;
+  {
+    const auto reader = open_rocks_log({data, OpenMode::read_only}, report);
+    ASSERT_TRUE(reader) << reader.error().message;
+    EXPECT_EQ(read_all(**reader, chain.sku()).size(), 7U);
+  }
+  const auto writer = open_log(data, &report);
+  ASSERT_TRUE(writer);
+  EXPECT_TRUE(report.notes.empty());
+  EXPECT_EQ(read_all(*writer, chain.sku()).size(), 7U);
+  write_file(wal, oldest);
+  const auto beside = open_rocks_log({data, OpenMode::read_only}, report);
+  ASSERT_TRUE(beside) << beside.error().message;
+  EXPECT_EQ(read_all(**beside, chain.sku()).size(), 7U);
+}
+
 TEST_F(Recovery, damage_is_named_to_a_reader_beside_a_writer_too) {
   const auto writer = open_log(data);
   for (int i = 0; i < 3; ++i) commit(*writer, {chain.block(3)});
