@@ -760,7 +760,10 @@ void Desk::watch_snapshots() {
     office_.metrics.snapshots.Increment(static_cast<double>(taken - snapshots_));
     snapshots_ = taken;
   }
-  if (const auto error = s.take_error()) {
+  const auto error = s.take_error();
+  if (error && error->fault == Fault::damaged) {
+    spdlog::error("The log is damaged, and the next start will refuse it: {}", error->message);
+  } else if (error) {
     spdlog::warn("A snapshot could not be written, so the next start takes longer: {}",
                  error->message);
   }
