@@ -18,7 +18,8 @@ class Engine {
                                               std::span<SaleObserver* const> observers,
                                               SequencerOptions options);
 
-  // Takes the snapshots of all shards while they run. To be stopped before the shards are.
+  // Takes the snapshots of all shards while they run. It may be stopped before, after or while
+  // they are.
   Snapshotter& snapshotter() { return *snapshotter_; }
 
   std::size_t shards() const { return shards_.size(); }

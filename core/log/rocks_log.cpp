@@ -56,6 +56,11 @@ tl::unexpected<Error> rocks_failure(std::string_view what, const rocksdb::Status
               fmt::format("{}: RocksDB says: {}", what, s.ToString()));
 }
 
+tl::unexpected<Error> with_advice(Error e) {
+  if (e.fault == Fault::damaged) e.message += fmt::format(" {}", kDamageAdvice);
+  return tl::unexpected(std::move(e));
+}
+
 // RocksDB's log of its own doings goes nowhere. As Debian builds it, its logger aborts the process
 // when the disk is full; and what matters comes back as a Status.
 class NoInfoLog : public rocksdb::Logger {
@@ -353,7 +358,7 @@ Result<WalScan> RocksLog::judge(const std::optional<Acked>& acked) const {
 Result<WalScan> RocksLog::judge_beside_a_writer() const {
   std::optional<WalDamage> before;
   std::uint64_t from = 0;
-  for (;;) {
+  for (int i = 0; i < 100; ++i) {
     auto scan = scan_wals(log_directory(), from);
     // The writer removes files that it no longer needs.
     if (!scan && scan.error().fault == Fault::not_found) continue;
@@ -369,6 +374,8 @@ Result<WalScan> RocksLog::judge_beside_a_writer() const {
     }
     before = damage;
   }
+  return fail(Fault::busy, fmt::format("{} changes faster than it can be read; try again",
+                                       log_directory().string()));
 }
 
 // Cuts off a torn tail that was never acknowledged.
@@ -429,9 +436,7 @@ Result<void> RocksLog::open(const std::optional<Acked>& acked, RecoveryReport& r
     if (auto ok = sync_directory(options_.directory); !ok) return ok;
   }
   if (auto ok = verify(acked); !ok) {
-    Error e = ok.error();
-    if (e.fault == Fault::damaged) e.message += fmt::format(" {}", kDamageAdvice);
-    return tl::unexpected(std::move(e));
+    return with_advice(ok.error());
   }
   return {};
 }
@@ -583,10 +588,10 @@ Result<void> RocksLog::open_secondary(RecoveryReport& report) {
       d.wal_dir = wals->string();
       database_ = {};
       s = open_as_secondary(d);
-      const std::uint64_t copied = scan->last ? scan->last->last_sequence : 0;
-      if (s.ok() && database_.db->GetLatestSequenceNumber() <= copied) break;
+      const bool whole = s.ok() && (!scan->last || database_.db->GetLatestSequenceNumber() <=
+                                                       scan->last->last_sequence);
+      if (whole) break;
       if (!s.ok() && !s.IsPathNotFound() && !s.IsTryAgain() && !s.IsCorruption()) break;
-      if (s.ok() && !scan->last) break;
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
   } else {
@@ -605,12 +610,7 @@ Result<void> RocksLog::open_secondary(RecoveryReport& report) {
     return rocks_failure(fmt::format("cannot open {} for reading", log_directory().string()), s);
   }
   if (*acked) {
-    const auto found = keeps(**acked);
-    if (!found) {
-      Error e = found.error();
-      if (e.fault == Fault::damaged) e.message += fmt::format(" {}", kDamageAdvice);
-      return tl::unexpected(std::move(e));
-    }
+    if (auto ok = keeps(**acked); !ok) return with_advice(ok.error());
   }
   return {};
 }

@@ -108,12 +108,13 @@ class FileSink : public ByteSink {
   Result<void> result_;
 };
 
-// Reads what follows the header.
+// Reads what follows the header, and digests it when given a digest.
 class FileSource : public ByteSource {
  public:
-  FileSource(const File& file, const fs::path& name, std::uint64_t size)
-      : file_(file), name_(name), left_(size) {
-    buffer_.resize(kBuffer);
+  FileSource(const File& file, const fs::path& name, std::uint64_t size, Sha256* sha)
+      : file_(file), name_(name), left_(size), sha_(sha) {
+    // Most snapshots are small, and there may be very many at a start.
+    buffer_.resize(static_cast<std::size_t>(std::min<std::uint64_t>(size, kBuffer)));
   }
 
   std::span<const std::byte> next() override {
@@ -122,6 +123,7 @@ class FileSource : public ByteSource {
     const auto chunk = std::span(buffer_).first(want);
     const auto n = read_at(file_, name_, offset_, chunk);
     if (!n || *n != want) return {};
+    if (sha_ != nullptr) sha_->update(chunk);
     offset_ += want;
     left_ -= want;
     return chunk;
@@ -135,12 +137,14 @@ class FileSource : public ByteSource {
   std::vector<std::byte> buffer_;
   std::uint64_t offset_ = kHeaderSize;
   std::uint64_t left_;
+  Sha256* sha_;
 };
 
 Digest digest_of(const File& file, const fs::path& name, std::uint64_t size) {
   Sha256 sha;
-  FileSource source(file, name, size);
-  for (auto chunk = source.next(); !chunk.empty(); chunk = source.next()) sha.update(chunk);
+  FileSource source(file, name, size, &sha);
+  while (!source.next().empty()) {
+  }
   return sha.finish();
 }
 
@@ -178,14 +182,14 @@ std::optional<Snapshot> load(const fs::path& path, SkuId sku, Seq seq) {
   // state another thread finds out meanwhile; its result counts only when the digest is right and
   // the file ends where it should.
   constexpr std::uint64_t kLarge = std::uint64_t{8} << 20;
-  const auto policy =
-      h->size < kLarge ? std::launch::deferred : std::launch::async | std::launch::deferred;
-  auto digest = std::async(policy, [&] { return digest_of(*file, path, h->size); });
-  FileSource source(*file, path, h->size);
+  const bool large = h->size >= kLarge;
+  std::future<Digest> digest;
+  if (large) digest = std::async([&] { return digest_of(*file, path, h->size); });
+  Sha256 sha;
+  FileSource source(*file, path, h->size, large ? nullptr : &sha);
   auto sale = Sale::restore(source);
-  if (!sale || !source.exhausted() || digest.get() != h->state || sale->seq() != seq) {
-    return std::nullopt;
-  }
+  if (!sale || !source.exhausted() || sale->seq() != seq) return std::nullopt;
+  if ((large ? digest.get() : sha.finish()) != h->state) return std::nullopt;
   return Snapshot{h->head, h->state, std::move(*sale)};
 }
 
