@@ -1,0 +1,25 @@
+// A data directory as the commands see it: opened for reading, at rest or beside a running server.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/log/event_log.hpp"
+
+namespace fairsale::cli {
+
+struct Store {
+  std::unique_ptr<EventLog> log;
+  std::vector<SkuHead> heads;  // by id, as of opening
+};
+
+// Opens the data directory that fairsaled --data names, or a copy of one; changes nothing in it.
+// What opening had to say goes to stderr. Fails as open_rocks_log() does.
+Result<Store> open_store(const std::string& directory);
+
+// The heads of the sales named, in that order; of all when none is. Fails with not_found when the
+// store knows no such sale.
+Result<std::vector<SkuHead>> choose(const Store&, const std::vector<std::string>& skus);
+
+}  // namespace fairsale::cli
