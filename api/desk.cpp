@@ -632,24 +632,25 @@ void Desk::act(const Query& q) {
   submit(id, q.event, reply);
 }
 
-void Desk::append_purchase(std::string& out, const Sale& sale, const PurchaseView& p, SkuId sku) {
-  const std::string id = fmt::format("{}:{}", sale.sku(), p.purchase.value);
+void Desk::append_purchase(std::string& out, const Sale& sale, PurchaseIndex index, SkuId sku) {
+  const Purchase& p = sale.purchase(index);
+  const std::string id = fmt::format("{}:{}", sale.sku(), p.seq.value);
   JsonWriter json(out);
   json.begin_object()
       .member("purchase", std::string_view(id))
       .member("sku", sale.sku())
-      .member("customer", sale.customer_name(p.customer))
-      .member("quantity", p.quantity.value)
+      .member("customer", sale.customer_name(CustomerIndex{p.customer}))
+      .member("quantity", p.quantity)
       .member("status", name_of(p.status));
   if (p.status == PurchaseStatus::released || p.status == PurchaseStatus::refused) {
     json.member("reason", name_of(p.reason));
   }
   if (p.status == PurchaseStatus::waiting) {
-    if (const auto place = projections_.line.place(sku, p.purchase)) json.member("place", *place);
+    if (const auto place = projections_.line.place(sku, index)) json.member("place", *place);
   }
   if (holds_units(p.status)) json.member("until", p.until);
   const Money unit = sale.terms().price;
-  json.member("amount", Money{MinorUnits{unit.amount.value * p.quantity.value}, unit.currency})
+  json.member("amount", Money{MinorUnits{unit.amount.value * p.quantity}, unit.currency})
       .member("position", sale.seq().value)
       .end_object();
 }
@@ -665,35 +666,23 @@ void Desk::answer_query(const Query& q) {
   body_.clear();
   switch (q.kind) {
     case Query::Kind::purchase: {
-      auto view = projections_.purchases.find(id, q.purchase);
-      if (!view) {
-        // A refused attempt is not a purchase, but whoever kept its id may ask why.
-        if (const auto index = sale->find_purchase(q.purchase)) {
-          const Purchase& p = sale->purchase(*index);
-          view = PurchaseView{.purchase = p.seq,
-                              .until = p.until,
-                              .customer = CustomerIndex{p.customer},
-                              .quantity = Quantity{p.quantity},
-                              .status = p.status,
-                              .reason = p.reason};
-        }
-      }
-      if (!view || !q.who.may_act_for(sale->customer_name(view->customer))) {
+      // A refused attempt is not a purchase, but whoever kept its id may ask why.
+      const auto index = sale->find_purchase(q.purchase);
+      if (!index ||
+          !q.who.may_act_for(sale->customer_name(CustomerIndex{sale->purchase(*index).customer}))) {
         return refuse(q.origin, q.ticket, Reason::unknown_purchase, {}, Seq{0}, Seq{0});
       }
-      append_purchase(body_, *sale, *view, id);
+      append_purchase(body_, *sale, *index, id);
       break;
     }
     case Query::Kind::customer: {
       body_ = "{\"purchases\":[";
       if (const auto customer = sale->find_customer(q.customer.view())) {
         bool first = true;
-        for (const Seq s : projections_.customers.find(id, *customer, kMaxPage)) {
-          if (const auto view = projections_.purchases.find(id, s)) {
-            if (!first) body_ += ',';
-            first = false;
-            append_purchase(body_, *sale, *view, id);
-          }
+        for (const PurchaseIndex p : sale->purchases_of(*customer, kMaxPage)) {
+          if (!first) body_ += ',';
+          first = false;
+          append_purchase(body_, *sale, p, id);
         }
       }
       append(body_, "],\"position\":{}}}", sale->seq().value);
@@ -702,12 +691,11 @@ void Desk::answer_query(const Query& q) {
     case Query::Kind::line: {
       append(body_, "{{\"waiting\":{},\"line\":[", sale->counters().waiting);
       std::uint32_t place = 0;
-      for (const Seq s : projections_.line.head(id, q.limit)) {
-        const auto view = projections_.purchases.find(id, s);
-        if (!view) continue;
+      for (const PurchaseIndex index : projections_.line.head(id, q.limit)) {
+        const Purchase& p = sale->purchase(index);
         if (place > 0) body_ += ',';
         append(body_, R"({{"purchase":"{}:{}","customer":"{}","quantity":{},"place":{}}})",
-               sale->sku(), s.value, sale->customer_name(view->customer), view->quantity.value,
+               sale->sku(), p.seq.value, sale->customer_name(CustomerIndex{p.customer}), p.quantity,
                ++place);
       }
       append(body_, "],\"position\":{}}}", sale->seq().value);
@@ -982,9 +970,9 @@ void Desk::on_decided(const fairsale::Ticket& ticket, SkuId sku, Seq seq, const 
       return reply(r.origin, r.ticket, d.kind == DecisionKind::scheduled ? 201 : 200, http::kJson,
                    headers_, body_);
     case Reply::Kind::give_up: {
-      const auto view = projections_.purchases.find(sku, d.purchase);
-      FAIRSALE_INVARIANT(view.has_value(), "what was given up is a purchase");
-      append_purchase(body_, sale, *view, sku);
+      const auto index = sale.find_purchase(d.purchase);
+      FAIRSALE_INVARIANT(index.has_value(), "what was given up is a purchase");
+      append_purchase(body_, sale, *index, sku);
       return reply(r.origin, r.ticket, 200, http::kJson, kNoStore, body_);
     }
     case Reply::Kind::payment: {

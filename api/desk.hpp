@@ -21,18 +21,16 @@
 #include "api/rate_limit.hpp"
 #include "core/engine/engine.hpp"
 #include "projections/availability.hpp"
-#include "projections/purchases.hpp"
+#include "projections/line.hpp"
 
 namespace fairsale::api {
 
 // The projections of one shard; they live on its thread.
 struct ShardProjections {
   explicit ShardProjections(AvailabilityBoard& board)
-      : availability(board), all({&availability, &purchases, &customers, &line}) {}
+      : availability(board), all({&availability, &line}) {}
 
   AvailabilityProjection availability;
-  PurchasesProjection purchases;
-  CustomersProjection customers;
   LineProjection line;
   Observers all;
 };
@@ -193,7 +191,7 @@ class Desk final : public http::Service, public Answers {
   void not_found(http::Ticket);
   void respond_sale(http::Ticket, const Availability&, std::string_view if_none_match);
   void answer_attempt(const Reply&, Seq, const Event&, const Decision&, const Sale&);
-  void append_purchase(std::string& out, const Sale&, const PurchaseView&, SkuId);
+  void append_purchase(std::string& out, const Sale&, PurchaseIndex, SkuId);
   void answer_looks();
   void check_waits();
   bool may_wait(std::uint16_t origin, http::Ticket, Seq wanted, Seq position);

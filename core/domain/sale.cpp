@@ -114,7 +114,8 @@ std::optional<CustomerIndex> Sale::find_customer(std::string_view name, std::uin
 
 void Sale::reserve(std::size_t purchases) {
   purchases_.reserve(purchases_.size() + purchases);
-  purchase_index_.reserve(purchases_.size() + purchases);
+  later_.reserve(later_.size() + purchases);
+  later_index_.reserve(later_.size() + purchases);
   customers_.reserve(customers_.size() + purchases);
   customer_index_.reserve(customers_.size() + purchases);
   payments_.reserve(payments_.size() + purchases);
@@ -262,6 +263,7 @@ Decision Sale::act(Step& step, const PurchaseAttempted& e) {
     purchases_[index].reason = refusal;
     return emit(step, about(index, DecisionKind::refused, refusal));
   }
+  accept_purchase(index);
   customers_[customer].units += e.quantity.value;
   if (can_take_now(e.quantity)) {
     begin_hold(step, index, PurchaseStatus::reserved);
@@ -608,11 +610,12 @@ Decision Sale::first_answer(std::uint32_t index) const {
 std::uint32_t Sale::find_attempt(std::uint32_t customer, const IdempotencyKey& key) const {
   const std::uint32_t first = customers_[customer].first;
   if (first != kNoIndex && purchases_[first].key == key) return first;
-  return purchase_index_.find(PurchaseLinks<const Sale>{*this}, hash_of(key, customer),
-                              [&](std::uint32_t i) {
-                                const Purchase& p = purchases_[i];
-                                return p.customer == customer && p.key == key;
-                              });
+  const std::uint32_t found = later_index_.find(
+      LaterLinks<const Sale>{*this}, hash_of(key, customer), [&](std::uint32_t i) {
+        const Purchase& p = purchases_[later_[i].purchase];
+        return p.customer == customer && p.key == key;
+      });
+  return found == LinearIndex::kNone ? kNoIndex : later_[found].purchase;
 }
 
 // Most customers try once: only further attempts are worth an index entry.
@@ -622,9 +625,28 @@ void Sale::enter_purchase(const Purchase& p) {
   std::uint32_t& first = customers_[p.customer].first;
   if (first == kNoIndex) {
     first = index;
-  } else {
-    purchase_index_.insert(PurchaseLinks<Sale>{*this}, hash_of(p.key, p.customer), index);
+    return;
   }
+  const std::uint32_t hash = hash_of(p.key, p.customer);
+  later_.push_back(Later{.purchase = index, .hash = hash});
+  later_index_.insert(LaterLinks<Sale>{*this}, hash, static_cast<std::uint32_t>(later_.size() - 1));
+}
+
+// Makes an attempt that is not refused the latest of its customer's purchases.
+void Sale::accept_purchase(std::uint32_t index) {
+  const std::uint32_t first = customers_[purchases_[index].customer].first;
+  if (index != first) purchases_[index].previous = purchases_[first].previous;
+  purchases_[first].previous = index;
+}
+
+std::vector<PurchaseIndex> Sale::purchases_of(CustomerIndex c, std::size_t limit) const {
+  std::vector<PurchaseIndex> found;
+  const std::uint32_t first = customers_[c.value].first;
+  for (std::uint32_t i = purchases_[first].previous; i != kNoIndex && found.size() < limit;
+       i = i == first ? kNoIndex : purchases_[i].previous) {
+    found.push_back(PurchaseIndex{i});
+  }
+  return found;
 }
 
 // Keeps the name; the caller enters it into the index.

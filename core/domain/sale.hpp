@@ -86,9 +86,10 @@ struct Purchase {
   Seq seq;          // of its PurchaseAttempted
   Timestamp until;  // of its latest hold; 0 when it never held
   std::uint32_t customer = 0;
-  std::uint32_t chain = kNoIndex;  // next in its index bucket
-  std::uint32_t link = kNoIndex;   // next in its line or among the holds
-  std::uint32_t place = 0;         // place in line that it was first told; 0 when it never waited
+  // The customer's accepted purchase before this one; in the customer's first, the latest.
+  std::uint32_t previous = kNoIndex;
+  std::uint32_t link = kNoIndex;  // next in its line or among the holds
+  std::uint32_t place = 0;        // place in line that it was first told; 0 when it never waited
   std::uint32_t payments = kNoIndex;  // its latest payment
   std::uint16_t quantity = 0;         // clamped: an invalid quantity is refused, not stored
   PurchaseStatus status = PurchaseStatus::refused;
@@ -149,6 +150,8 @@ class Sale {
   std::optional<PurchaseIndex> find_purchase(Seq seq) const;
   std::string_view customer_name(CustomerIndex) const;
   std::optional<CustomerIndex> find_customer(std::string_view name) const;
+  // The customer's purchases, refused attempts left out, newest first, at most `limit`.
+  std::vector<PurchaseIndex> purchases_of(CustomerIndex, std::size_t limit) const;
   // Units over holds, orders and places in line.
   Quantity customer_units(CustomerIndex c) const { return Quantity{customers_[c.value].units}; }
 
@@ -175,6 +178,13 @@ class Sale {
     std::uint32_t first = kNoIndex;  // the first purchase
   };
 
+  // A customer's attempt after the first, as its key's index sees it.
+  struct Later {
+    std::uint32_t purchase = 0;
+    std::uint32_t hash = 0;          // of customer and key
+    std::uint32_t chain = kNoIndex;  // next in its index bucket
+  };
+
   // One payment message, kept so that the same reference always gets the same answer.
   struct Payment {
     PaymentReference reference;
@@ -194,7 +204,7 @@ class Sale {
   };
 
   template <class S>
-  struct PurchaseLinks;
+  struct LaterLinks;
   template <class S>
   struct CustomerLinks;
 
@@ -242,6 +252,7 @@ class Sale {
   std::uint32_t find_attempt(std::uint32_t customer, const IdempotencyKey&) const;
   std::optional<CustomerIndex> find_customer(std::string_view name, std::uint32_t hash) const;
   void enter_purchase(const Purchase&);
+  void accept_purchase(std::uint32_t index);
   std::uint32_t append_customer(std::string_view name, std::uint32_t hash);
   std::optional<std::string_view> recount() const;
   void enqueue(Fifo&, std::uint32_t index);
@@ -266,7 +277,8 @@ class Sale {
   bool sold_out_ = false;
 
   Segmented<Purchase> purchases_;
-  LinearIndex purchase_index_;  // by (customer, key), of all but each customer's first
+  Segmented<Later> later_;
+  LinearIndex later_index_;  // by (customer, key)
   Segmented<Customer> customers_;
   LinearIndex customer_index_;  // by name
   Segmented<char, 6> names_;

@@ -29,13 +29,10 @@ inline std::uint32_t hash_of(std::string_view name) {
 
 // S is Sale or const Sale.
 template <class S>
-struct Sale::PurchaseLinks {
+struct Sale::LaterLinks {
   S& sale;
-  auto& link(std::uint32_t i) const { return sale.purchases_[i].chain; }
-  std::uint32_t hash(std::uint32_t i) const {
-    const Purchase& p = sale.purchases_[i];
-    return hash_of(p.key, p.customer);
-  }
+  auto& link(std::uint32_t i) const { return sale.later_[i].chain; }
+  std::uint32_t hash(std::uint32_t i) const { return sale.later_[i].hash; }
 };
 
 template <class S>

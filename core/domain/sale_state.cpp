@@ -325,6 +325,7 @@ std::optional<Sale> Sale::restore(ByteSource& source) {
       return std::nullopt;
     }
     s.enter_purchase(p);
+    if (p.status != PurchaseStatus::refused) s.accept_purchase(i);
     if (takes_units(p.status)) s.customers_[p.customer].units += p.quantity;
     if (p.status == PurchaseStatus::waiting) {
       s.enqueue(s.line_[p.quantity - 1u], i);
@@ -382,9 +383,21 @@ std::optional<std::string_view> Sale::check() const {
       return "a customer's first purchase is another's";
     }
   }
+  std::vector<std::uint32_t> latest(customers_.size(), kNoIndex);
   for (std::uint32_t i = 0; i < purchases_.size(); ++i) {
+    const Purchase& p = purchases_[i];
+    if (p.status != PurchaseStatus::refused) {
+      const bool first = customers_[p.customer].first == i;
+      if (!first && p.previous != latest[p.customer]) return "a customer's purchases are unlinked";
+      latest[p.customer] = i;
+    }
     if (find_attempt(purchases_[i].customer, purchases_[i].key) != i) {
       return "a key is there twice, or cannot be found";
+    }
+  }
+  for (std::uint32_t i = 0; i < customers_.size(); ++i) {
+    if (purchases_[customers_[i].first].previous != latest[i]) {
+      return "a customer's latest purchase is not known as such";
     }
   }
   return recount();

@@ -62,6 +62,19 @@ RC_GTEST_PROP(Properties, TheModelPredictsEveryDecision, (const History& h)) {
     RC_ASSERT(customer.has_value());
     RC_ASSERT(sale.customer_units(*customer).value == model.units_of(b.customer));
   }
+
+  std::map<std::string, std::vector<Seq>> newest_first;
+  for (const auto& [seq, b] : model.buys()) {
+    auto& theirs = newest_first[b.customer];
+    if (b.status != PurchaseStatus::refused) theirs.insert(theirs.begin(), Seq{seq});
+  }
+  for (const auto& [name, expected] : newest_first) {
+    std::vector<Seq> listed;
+    for (const PurchaseIndex p : sale.purchases_of(*sale.find_customer(name), h.actions.size())) {
+      listed.push_back(sale.purchase(p).seq);
+    }
+    RC_ASSERT(listed == expected);
+  }
 }
 
 RC_GTEST_PROP(Properties, NoPromiseIsBroken, (const History& h)) {

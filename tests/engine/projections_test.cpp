@@ -1,21 +1,22 @@
 #include <rapidcheck.h>
 
+#include <iterator>
+#include <set>
+
 #include "projections/availability.hpp"
-#include "projections/purchases.hpp"
+#include "projections/line.hpp"
 #include "tests/engine/shop.hpp"
 
 namespace fairsale::test {
 namespace {
 
-// The four projections over one board.
+// The projections over one board.
 struct Projected {
   AvailabilityBoard board;
   AvailabilityProjection availability{board};
-  PurchasesProjection purchases;
-  CustomersProjection customers;
   LineProjection line;
-  std::vector<Projection*> all{&availability, &purchases, &customers, &line};
-  Observers observers{{&availability, &purchases, &customers, &line}};
+  std::vector<Projection*> all{&availability, &line};
+  Observers observers{{&availability, &line}};
 };
 
 struct ProjectedShop {
@@ -45,48 +46,26 @@ TEST(Projections, FollowOneSaleThroughALine) {
   const Seq dora = shop.now("a", attempt("dora", "1")).purchase;
 
   auto& p = shop.projected;
-  EXPECT_EQ(p.purchases.find(a, anna)->status, PurchaseStatus::reserved);
-  EXPECT_EQ(p.line.place(a, ben), 1u);
-  EXPECT_EQ(p.line.place(a, cleo), 2u);
-  EXPECT_EQ(p.line.place(a, dora), 3u);
-  EXPECT_EQ(p.line.place(a, anna), std::nullopt);
+  const auto index = [&](Seq purchase) { return *shop.sequencer.find(a)->find_purchase(purchase); };
+  EXPECT_EQ(p.line.place(a, index(ben)), 1u);
+  EXPECT_EQ(p.line.place(a, index(cleo)), 2u);
+  EXPECT_EQ(p.line.place(a, index(dora)), 3u);
+  EXPECT_EQ(p.line.place(a, index(anna)), std::nullopt);
 
   shop.now("a", PurchaseCancelled{.purchase = cleo});
-  EXPECT_EQ(p.line.place(a, dora), 2u) << "who stood behind moves up";
-  EXPECT_EQ(p.line.head(a, 10), (std::vector<Seq>{ben, dora}));
+  EXPECT_EQ(p.line.place(a, index(dora)), 2u) << "who stood behind moves up";
+  EXPECT_EQ(p.line.head(a, 10), (std::vector{index(ben), index(dora)}));
 
   shop.clock.advance(Duration{60'000});
   ASSERT_TRUE(shop.sequencer.turn(shop.recorder));
-  EXPECT_EQ(p.purchases.find(a, anna)->status, PurchaseStatus::expired);
-  EXPECT_EQ(p.purchases.find(a, ben)->status, PurchaseStatus::offered);
-  EXPECT_EQ(p.line.place(a, dora), 1u);
+  EXPECT_EQ(p.line.place(a, index(ben)), std::nullopt) << "it is offered the unit";
+  EXPECT_EQ(p.line.place(a, index(dora)), 1u);
 
   const auto board = p.board.find("a");
   ASSERT_NE(board, nullptr);
   EXPECT_EQ(board->position, shop.sequencer.find(a)->seq());
   EXPECT_NE(board->json().find("\"held\":1"), std::string::npos) << board->json();
   EXPECT_NE(board->json().find("\"waiting\":1"), std::string::npos) << board->json();
-}
-
-TEST(Projections, ARefusedAttemptIsNotAPurchase) {
-  MemoryLog log;
-  ProjectedShop shop(log);
-  shop.now("a", scheduled("a", 1));
-  const Seq greedy = shop.now("a", attempt("greedy", "1", 9)).purchase;
-  EXPECT_FALSE(shop.projected.purchases.find(sku_id("a"), greedy));
-}
-
-TEST(Projections, ACustomersPurchasesComeNewestFirst) {
-  MemoryLog log;
-  ProjectedShop shop(log);
-  shop.now("a", scheduled("a", 5));
-  const Seq one = shop.now("a", attempt("anna", "1")).purchase;
-  shop.now("a", attempt("ben", "1"));
-  const Seq two = shop.now("a", attempt("anna", "2")).purchase;
-  const auto anna = shop.sequencer.find(sku_id("a"))->find_customer("anna");
-  ASSERT_TRUE(anna);
-  EXPECT_EQ(shop.projected.customers.find(sku_id("a"), *anna, 10), (std::vector<Seq>{two, one}));
-  EXPECT_EQ(shop.projected.customers.find(sku_id("a"), *anna, 1), (std::vector<Seq>{two}));
 }
 
 TEST(Projections, AvailabilityIsListedByName) {
@@ -101,6 +80,32 @@ TEST(Projections, AvailabilityIsListedByName) {
   ASSERT_EQ(rest.size(), 1u);
   EXPECT_EQ(rest[0]->name.view(), "fig");
   EXPECT_EQ(shop.projected.board.find("plum"), nullptr);
+}
+
+// Against a set that counts one by one.
+TEST(RankedSet, CountsWhoIsBelow) {
+  EXPECT_TRUE(rc::check([] {
+    RankedSet set;
+    std::set<std::uint32_t> model;
+    const auto number = rc::gen::oneOf(rc::gen::inRange<std::uint32_t>(0, 300),
+                                       rc::gen::inRange<std::uint32_t>(65'000, 67'000),
+                                       rc::gen::inRange<std::uint32_t>(0, 400'000));
+    for (int i = 0; i < 200; ++i) {
+      const std::uint32_t n = *number;
+      if (model.insert(n).second) {
+        set.insert(n);
+      } else if (*rc::gen::arbitrary<bool>()) {
+        set.erase(n);
+        model.erase(n);
+      }
+      const std::uint32_t at = *number;
+      const auto next = model.lower_bound(at);
+      RC_ASSERT(set.size() == model.size());
+      RC_ASSERT(set.contains(at) == model.contains(at));
+      RC_ASSERT(set.rank(at) == std::distance(model.begin(), next));
+      RC_ASSERT(set.next(at) == (next == model.end() ? RankedSet::kNone : *next));
+    }
+  }));
 }
 
 // The law of projection.hpp: seeded from a state, or followed from the start, is the same.

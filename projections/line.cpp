@@ -1,0 +1,135 @@
+#include "projections/line.hpp"
+
+#include <bit>
+
+namespace fairsale {
+
+// ---- The set ----
+
+void RankedSet::insert(std::uint32_t n) {
+  while (words_.size() <= n / kWord) words_.push_back(0);
+  while (blocks_.size() <= n / kBlock) blocks_.push_back(0);
+  while (regions_.size() <= n / kRegion) regions_.push_back(0);
+  words_[n / kWord] |= std::uint64_t{1} << n % kWord;
+  ++blocks_[n / kBlock];
+  ++regions_[n / kRegion];
+  ++size_;
+}
+
+void RankedSet::erase(std::uint32_t n) {
+  FAIRSALE_INVARIANT(contains(n), "only a member can be taken out");
+  words_[n / kWord] &= ~(std::uint64_t{1} << n % kWord);
+  --blocks_[n / kBlock];
+  --regions_[n / kRegion];
+  --size_;
+}
+
+bool RankedSet::contains(std::uint32_t n) const {
+  return n / kWord < words_.size() && (words_[n / kWord] >> n % kWord & 1) != 0;
+}
+
+std::uint32_t RankedSet::rank(std::uint32_t n) const {
+  if (n / kWord >= words_.size()) return size_;
+  std::uint32_t below = 0;
+  for (std::uint32_t r = 0; r < n / kRegion; ++r) below += regions_[r];
+  for (std::uint32_t b = n / kRegion * (kRegion / kBlock); b < n / kBlock; ++b) below += blocks_[b];
+  for (std::uint32_t w = n / kBlock * (kBlock / kWord); w < n / kWord; ++w) {
+    below += static_cast<std::uint32_t>(std::popcount(words_[w]));
+  }
+  const std::uint64_t low = (std::uint64_t{1} << n % kWord) - 1;
+  return below + static_cast<std::uint32_t>(std::popcount(words_[n / kWord] & low));
+}
+
+std::uint32_t RankedSet::next(std::uint32_t n) const {
+  while (n / kWord < words_.size()) {
+    if (n % kRegion == 0 && regions_[n / kRegion] == 0) {
+      n += kRegion;
+    } else if (n % kBlock == 0 && blocks_[n / kBlock] == 0) {
+      n += kBlock;
+    } else if (const std::uint64_t rest = words_[n / kWord] >> n % kWord; rest != 0) {
+      return n + static_cast<std::uint32_t>(std::countr_zero(rest));
+    } else {
+      n += kWord - n % kWord;
+    }
+  }
+  return kNone;
+}
+
+// ---- The line ----
+
+Seq LineProjection::cursor(SkuId sku) const {
+  const auto found = skus_.find(sku.value);
+  return found == skus_.end() ? Seq{0} : found->second.cursor;
+}
+
+std::optional<std::uint32_t> LineProjection::place(SkuId id, PurchaseIndex purchase) const {
+  const auto found = skus_.find(id.value);
+  if (found == skus_.end() || !found->second.waiting.contains(purchase.value)) return std::nullopt;
+  return found->second.waiting.rank(purchase.value) + 1;
+}
+
+std::vector<PurchaseIndex> LineProjection::head(SkuId id, std::size_t limit) const {
+  std::vector<PurchaseIndex> out;
+  const auto found = skus_.find(id.value);
+  if (found == skus_.end()) return out;
+  const PerSku& sku = found->second;
+  for (std::uint32_t i = sku.waiting.next(sku.first); i != RankedSet::kNone && out.size() < limit;
+       i = sku.waiting.next(i + 1)) {
+    out.push_back(PurchaseIndex{i});
+  }
+  return out;
+}
+
+void LineProjection::seed(SkuId sku, const Sale& sale) {
+  PerSku fresh;
+  fresh.cursor = sale.seq();
+  for (std::uint32_t i = 0; i < sale.purchases(); ++i) {
+    if (sale.purchase(PurchaseIndex{i}).status == PurchaseStatus::waiting) fresh.waiting.insert(i);
+  }
+  skus_[sku.value] = std::move(fresh);
+}
+
+void LineProjection::on_decision(SkuId id, const Sale& sale, const Decision& d) {
+  switch (d.kind) {
+    case DecisionKind::waiting:
+      // Who joins has just come, so theirs is the newest purchase.
+      skus_[id.value].waiting.insert(static_cast<std::uint32_t>(sale.purchases() - 1));
+      return;
+    case DecisionKind::offered:
+    case DecisionKind::released:
+    case DecisionKind::cancelled: break;
+    default: return;
+  }
+  PerSku& sku = skus_[id.value];
+  // Mostly it is the first of the line who leaves it.
+  sku.first = sku.waiting.next(sku.first);
+  if (sku.first == RankedSet::kNone) {
+    sku.first = static_cast<std::uint32_t>(sale.purchases());
+    return;
+  }
+  std::uint32_t index = sku.first;
+  if (sale.purchase(PurchaseIndex{index}).seq != d.purchase) {
+    index = sale.find_purchase(d.purchase)->value;
+  }
+  // A cancelled hold is no longer in line, and one cancelled in line still is.
+  if (sku.waiting.contains(index)) sku.waiting.erase(index);
+}
+
+void LineProjection::on_commit(SkuId sku, const Sale& sale) {
+  skus_[sku.value].cursor = sale.seq();
+}
+
+Digest LineProjection::digest(SkuId id) const {
+  DigestWriter w;
+  w.text(name());
+  w.number(version());
+  w.number(cursor(id).value);
+  const auto found = skus_.find(id.value);
+  if (found != skus_.end()) {
+    w.number(found->second.waiting.size());
+    for (const PurchaseIndex p : head(id, found->second.waiting.size())) w.number(p.value);
+  }
+  return w.finish();
+}
+
+}  // namespace fairsale
