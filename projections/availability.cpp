@@ -10,7 +10,7 @@ std::shared_ptr<const Availability> AvailabilityBoard::find(std::string_view sku
   const std::shared_lock lock(mutex_);
   const auto found = slots_.find(sku);
   if (found == slots_.end()) return nullptr;
-  const std::scoped_lock slot(found->second.mutex);
+  const std::scoped_lock slot(mutex_of(found->second));
   return found->second.current;
 }
 
@@ -19,7 +19,7 @@ std::vector<std::shared_ptr<const Availability>> AvailabilityBoard::list(std::st
   std::vector<std::shared_ptr<const Availability>> out;
   const std::shared_lock lock(mutex_);
   for (auto it = by_name_.upper_bound(after); it != by_name_.end() && out.size() < limit; ++it) {
-    const std::scoped_lock slot(it->second->mutex);
+    const std::scoped_lock slot(mutex_of(*it->second));
     out.push_back(it->second->current);
   }
   return out;
@@ -30,7 +30,7 @@ void AvailabilityBoard::publish(std::string_view sku, std::shared_ptr<const Avai
     const std::shared_lock lock(mutex_);
     const auto found = slots_.find(sku);
     if (found != slots_.end()) {
-      const std::scoped_lock slot(found->second.mutex);
+      const std::scoped_lock slot(mutex_of(found->second));
       found->second.current.swap(next);
       version_.fetch_add(1, std::memory_order_release);
       return;

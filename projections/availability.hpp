@@ -2,6 +2,7 @@
 // commit and handed out as finished bytes.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <map>
 #include <memory>
@@ -47,15 +48,22 @@ class AvailabilityBoard {
 
  private:
   struct Slot {
-    mutable std::mutex mutex;
-    std::shared_ptr<const Availability> current;
+    std::shared_ptr<const Availability> current;  // under the slot's mutex
   };
   struct Hash {
     using is_transparent = void;
     std::size_t operator()(std::string_view s) const { return std::hash<std::string_view>{}(s); }
   };
 
+  // Slots share some mutexes, since there may be a hundred thousand quiet ones.
+  std::mutex& mutex_of(const Slot& slot) const {
+    return slot_mutexes_[reinterpret_cast<std::uintptr_t>(&slot) / sizeof(Slot) % kSlotMutexes];
+  }
+
+  static constexpr std::size_t kSlotMutexes = 64;
+
   std::atomic<std::uint64_t> version_{0};
+  mutable std::array<std::mutex, kSlotMutexes> slot_mutexes_;
   mutable std::shared_mutex mutex_;  // of the maps; slots are never removed nor moved
   std::unordered_map<std::string, Slot, Hash, std::equal_to<>> slots_;
   std::map<std::string_view, const Slot*> by_name_;

@@ -62,57 +62,68 @@ Seq LineProjection::cursor(SkuId sku) const {
   return found == skus_.end() ? Seq{0} : found->second.cursor;
 }
 
-std::optional<std::uint32_t> LineProjection::place(SkuId id, PurchaseIndex purchase) const {
-  const auto found = skus_.find(id.value);
-  if (found == skus_.end() || !found->second.waiting.contains(purchase.value)) return std::nullopt;
-  return found->second.waiting.rank(purchase.value) + 1;
+const LineProjection::Line* LineProjection::find(SkuId sku) const {
+  const auto found = skus_.find(sku.value);
+  return found == skus_.end() ? nullptr : found->second.line.get();
 }
 
-std::vector<PurchaseIndex> LineProjection::head(SkuId id, std::size_t limit) const {
+LineProjection::Line& LineProjection::line_of(PerSku& sku) {
+  if (!sku.line) sku.line = std::make_unique<Line>();
+  return *sku.line;
+}
+
+std::optional<std::uint32_t> LineProjection::place(SkuId sku, PurchaseIndex purchase) const {
+  const Line* line = find(sku);
+  if (line == nullptr || !line->waiting.contains(purchase.value)) return std::nullopt;
+  return line->waiting.rank(purchase.value) + 1;
+}
+
+std::vector<PurchaseIndex> LineProjection::head(SkuId sku, std::size_t limit) const {
   std::vector<PurchaseIndex> out;
-  const auto found = skus_.find(id.value);
-  if (found == skus_.end()) return out;
-  const PerSku& sku = found->second;
-  for (std::uint32_t i = sku.waiting.next(sku.first); i != RankedSet::kNone && out.size() < limit;
-       i = sku.waiting.next(i + 1)) {
+  const Line* line = find(sku);
+  if (line == nullptr) return out;
+  for (std::uint32_t i = line->waiting.next(line->first);
+       i != RankedSet::kNone && out.size() < limit; i = line->waiting.next(i + 1)) {
     out.push_back(PurchaseIndex{i});
   }
   return out;
 }
 
 void LineProjection::seed(SkuId sku, const Sale& sale) {
-  PerSku fresh;
-  fresh.cursor = sale.seq();
+  PerSku fresh{.cursor = sale.seq(), .line = nullptr};
   for (std::uint32_t i = 0; i < sale.purchases(); ++i) {
-    if (sale.purchase(PurchaseIndex{i}).status == PurchaseStatus::waiting) fresh.waiting.insert(i);
+    if (sale.purchase(PurchaseIndex{i}).status == PurchaseStatus::waiting) {
+      line_of(fresh).waiting.insert(i);
+    }
   }
   skus_[sku.value] = std::move(fresh);
 }
 
-void LineProjection::on_decision(SkuId id, const Sale& sale, const Decision& d) {
+void LineProjection::on_decision(SkuId sku, const Sale& sale, const Decision& d) {
   switch (d.kind) {
     case DecisionKind::waiting:
       // Who joins has just come, so theirs is the newest purchase.
-      skus_[id.value].waiting.insert(static_cast<std::uint32_t>(sale.purchases() - 1));
+      line_of(skus_[sku.value]).waiting.insert(static_cast<std::uint32_t>(sale.purchases() - 1));
       return;
     case DecisionKind::offered:
     case DecisionKind::released:
     case DecisionKind::cancelled: break;
     default: return;
   }
-  PerSku& sku = skus_[id.value];
+  Line* line = skus_[sku.value].line.get();
+  if (line == nullptr) return;  // a cancelled hold
   // Mostly it is the first of the line who leaves it.
-  sku.first = sku.waiting.next(sku.first);
-  if (sku.first == RankedSet::kNone) {
-    sku.first = static_cast<std::uint32_t>(sale.purchases());
+  line->first = line->waiting.next(line->first);
+  if (line->first == RankedSet::kNone) {
+    line->first = static_cast<std::uint32_t>(sale.purchases());
     return;
   }
-  std::uint32_t index = sku.first;
+  std::uint32_t index = line->first;
   if (sale.purchase(PurchaseIndex{index}).seq != d.purchase) {
     index = sale.find_purchase(d.purchase)->value;
   }
   // A cancelled hold is no longer in line, and one cancelled in line still is.
-  if (sku.waiting.contains(index)) sku.waiting.erase(index);
+  if (line->waiting.contains(index)) line->waiting.erase(index);
 }
 
 void LineProjection::on_commit(SkuId sku, const Sale& sale) {
@@ -124,10 +135,8 @@ Digest LineProjection::digest(SkuId id) const {
   w.text(name());
   w.number(version());
   w.number(cursor(id).value);
-  const auto found = skus_.find(id.value);
-  if (found != skus_.end()) {
-    w.number(found->second.waiting.size());
-    for (const PurchaseIndex p : head(id, found->second.waiting.size())) w.number(p.value);
+  if (const Line* line = find(id); line != nullptr) {
+    for (const PurchaseIndex p : head(id, line->waiting.size())) w.number(p.value);
   }
   return w.finish();
 }

@@ -2,6 +2,7 @@
 // all who wait is counted here.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <unordered_map>
 #include <vector>
@@ -55,11 +56,17 @@ class LineProjection final : public Projection {
   void on_commit(SkuId sku, const Sale& sale) override;
 
  private:
-  struct PerSku {
+  struct Line {
     RankedSet waiting;        // purchase indices, whose order is that of joining
     std::uint32_t first = 0;  // nobody before this one waits
-    Seq cursor;
   };
+  struct PerSku {
+    Seq cursor;
+    std::unique_ptr<Line> line;  // none as long as nobody has waited: most sales are quiet
+  };
+
+  const Line* find(SkuId sku) const;
+  static Line& line_of(PerSku&);
 
   std::unordered_map<std::uint64_t, PerSku> skus_;
 };

@@ -303,7 +303,9 @@ TurnReport Sequencer::stop() {
   TurnReport report;
   std::vector<Sku*> all;
   all.swap(unsaved_);
-  for (Sku* sku : all) save(*sku, report);
+  for (Sku* sku : all) {
+    if (sku->since_snapshot >= options_.snapshot_least) save(*sku, report);
+  }
   log_.settle();
   settled_ = true;
   return report;

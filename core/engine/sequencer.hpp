@@ -53,8 +53,10 @@ struct SequencerOptions {
   // eighth of its length, so that the cost of snapshots stays in proportion to the events.
   std::uint64_t snapshot_every = 500'000;
   std::uint64_t snapshot_idle = 10'000;  // the same, at most, when the SKU is at rest
-  Duration settle_after{20};             // of rest, before the log is settled
-  Duration idle_after{1000};             // of rest, before snapshots are taken
+  // At a stop, fewer are left to the log: folding them takes no longer than opening a snapshot.
+  std::uint64_t snapshot_least = 256;
+  Duration settle_after{20};  // of rest, before the log is settled
+  Duration idle_after{1000};  // of rest, before snapshots are taken
   Epoch epoch{1};
   // Takes the snapshots that are due before the stop. Without one they are taken within the turn.
   Snapshotter* snapshotter = nullptr;

@@ -117,6 +117,9 @@ rocksdb::ColumnFamilyOptions family_options(std::size_t write_buffer) {
   rocksdb::BlockBasedTableOptions t;
   t.block_cache = rocksdb::NewLRUCache(16 * kMiB);
   t.block_size = std::size_t{16} * 1024;
+  // A long log is read ahead of the fold, in steps that grow; a short one, of which there may be a
+  // hundred thousand, is not.
+  t.max_auto_readahead_size = kMiB;
   c.table_factory.reset(rocksdb::NewBlockBasedTableFactory(t));
   return c;
 }
@@ -784,7 +787,6 @@ Result<void> RocksLog::read(SkuId sku, Seq from,
   rocksdb::ReadOptions ro;
   ro.verify_checksums = true;
   ro.fill_cache = false;
-  ro.readahead_size = kMiB;
   const Key lower = block_key(sku, Seq{0});
   const Key upper = block_key(sku, Seq{~std::uint64_t{0}});
   const rocksdb::Slice lower_slice = slice(lower);

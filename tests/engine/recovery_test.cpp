@@ -38,7 +38,7 @@ TEST(Recovery, FoldingTheLogGivesTheStateThatServed) {
 
 TEST(Recovery, ASnapshotShortensTheFoldAndChangesNothing) {
   MemoryLog log;
-  Shop shop(log);
+  Shop shop(log, {.snapshot_least = 1});
   trade(shop, "a", 100);
   EXPECT_EQ(shop.sequencer.stop().snapshots, 1u);
   const Seq snapshot_at = shop.sequencer.head(sku_id("a"))->seq;

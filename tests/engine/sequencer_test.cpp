@@ -174,9 +174,22 @@ TEST(Sequencer, AnEventOfAnUnknownSkuIsNotRecorded) {
   EXPECT_TRUE(log.heads()->empty());
 }
 
+TEST(Sequencer, AFewEventsAreNotWorthASnapshot) {
+  MemoryLog log;
+  Shop shop(log, {.snapshot_least = 3});
+  shop.now("a", scheduled("a", 1));
+  shop.now("a", attempt("x", "1"));
+  shop.now("b", scheduled("b", 1));
+  shop.now("b", attempt("x", "1"));
+  shop.now("b", attempt("y", "1"));
+  EXPECT_EQ(shop.sequencer.stop().snapshots, 1u);
+  EXPECT_FALSE(*log.snapshot(sku_id("a"), Seq{~0ULL}));
+  EXPECT_TRUE(*log.snapshot(sku_id("b"), Seq{~0ULL}));
+}
+
 TEST(Sequencer, AGracefulStopLeavesASnapshotAtTheHead) {
   MemoryLog log;
-  Shop shop(log);
+  Shop shop(log, {.snapshot_least = 1});
   shop.now("a", scheduled("a", 1));
   shop.now("a", attempt("x", "1"));
   EXPECT_EQ(shop.sequencer.stop().snapshots, 1u);
@@ -212,7 +225,7 @@ TEST(Sequencer, ASnapshotThatCannotBeWrittenIsReportedAndTheSaleGoesOn) {
     }
     int tried = 0;
   } log;
-  Shop shop(log, {.snapshot_every = 2});
+  Shop shop(log, {.snapshot_every = 2, .snapshot_least = 1});
   shop.submit("a", scheduled("a", 1));
   shop.submit("a", attempt("x", "1"));
   const auto report = shop.sequencer.turn(shop.recorder);
