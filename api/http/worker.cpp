@@ -4,6 +4,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -47,6 +48,15 @@ constexpr std::size_t kKeptOutputBytes = 4096;   // output capacity a quiet conn
 constexpr std::size_t kRefusedConnections = 64;  // over capacity, but still told so
 constexpr int kAcceptsPerEvent = 64;
 constexpr auto kAcceptPause = std::chrono::milliseconds(100);
+
+// The readers' lane. While turns are long, connections that only read are looked at apart from the
+// crowd and answered between others, so that "is there any left?" costs no wait in the queue. A
+// write gains nothing by coming on such a connection: it goes back into the queue unread.
+constexpr auto kLongTurn = std::chrono::milliseconds(2);
+constexpr auto kCrowdedFor = std::chrono::seconds(1);  // after the latest long turn
+constexpr std::uint8_t kReaderAfter = 3;               // reads in succession
+constexpr int kReadersAtOnce = 64;
+constexpr std::size_t kReadersEvery = 16;  // connections handled or flushed
 
 // Memory for the one outstanding operation of a kind, so that starting one allocates nothing.
 class OperationMemory {
@@ -212,6 +222,8 @@ std::string_view reason_phrase(int status) {
   }
 }
 
+bool is_read(Method m) { return m == Method::get || m == Method::head; }
+
 void append_number(std::string& out, std::uint64_t n) {
   const fmt::format_int digits(n);
   out.append(digits.data(), digits.size());
@@ -363,6 +375,7 @@ class Worker::Impl {
         : worker(w), index(i), socket(w->io_), reader(w->limits_) {}
 
     void on_readable(error_code ec, std::size_t n) { worker->on_read(*this, ec, n); }
+    void on_ready(error_code ec) { worker->on_ready(*this, ec); }
     void on_writable(error_code ec) { worker->on_writable(*this, ec); }
     std::uint32_t pending() const { return next - first; }
     Slot& slot(std::uint32_t request) { return slots[request & (slots.size() - 1)]; }
@@ -398,6 +411,8 @@ class Worker::Impl {
     bool dirty = false;         // in dirty_
     bool resumable = false;     // in resume_
     bool rearm = false;         // in rearm_
+    bool in_lane = false;       // awaited by the readers' lane
+    std::uint8_t reads = 0;     // in succession, up to kReaderAfter
     OperationMemory read_memory;
     OperationMemory write_memory;
   };
@@ -417,8 +432,18 @@ class Worker::Impl {
   void wait_for_wake();
   void on_wake(error_code);
 
+  // The readers' lane.
+  bool may_use_lane(const Connection&) const;
+  void arm_lane(Connection&);
+  void wait_for_readers();
+  void on_readers(error_code);
+  void serve_readers();
+  void read_in_lane(Connection&);
+  void leave_lane(Connection&);
+
   // A connection's life.
   void on_read(Connection&, error_code, std::size_t);
+  void on_ready(Connection&, error_code);
   void on_writable(Connection&, error_code);
   void process(Connection&);
   void dispatch(Connection&);
@@ -427,12 +452,15 @@ class Worker::Impl {
   bool room(const Connection& c) const {
     return c.pending() < limits_.pipeline && c.out.size() - c.sent <= limits_.output_bytes;
   }
+  std::size_t most_buffered() const {
+    return limits_.header_bytes + limits_.body_bytes + RequestReader::kChunkSlack;
+  }
   void mark_dirty(Connection&);
   void flush(Connection&);
   void send_more(Connection&);
   void settle(Connection&);
   void arm_read(Connection&);
-  void arm_reads();
+  void arm_reads(std::size_t from = 0);  // those of rearm_ from there on
   void expire(Connection&);
   void begin_linger(Connection&);
   void close(Connection&);
@@ -454,9 +482,15 @@ class Worker::Impl {
   Limits limits_;
   Acceptor acceptor_;
   EventDescriptor event_;
+  EventDescriptor lane_;  // an epoll set of the connections of the readers' lane
   int event_fd_ = -1;
   OperationMemory accept_memory_;
   OperationMemory event_memory_;
+  OperationMemory lane_memory_;
+  std::size_t lane_size_ = 0;
+  bool waiting_for_readers_ = false;
+  bool handed_late_ = false;  // a request came after this turn's on_turn()
+  TimePoint crowded_until_{};
   bool accepting_ = false;
   bool waiting_for_wake_ = false;
   TimePoint accept_again_ = kNeverDue;
@@ -477,6 +511,7 @@ class Worker::Impl {
   TimePoint next_tick_{};
   std::chrono::milliseconds tick_{1000};
   std::size_t turn_requests_ = 0;
+  bool cut_ = false;  // the latest turn had more to do than it may
   std::string date_line_;
   std::time_t date_second_ = -1;
   bool date_fresh_ = false;  // looked at in this turn
@@ -494,7 +529,7 @@ class Worker::Impl {
 };
 
 Worker::Impl::Impl(Listener listener, const Limits& limits)
-    : limits_(limits), acceptor_(io_), event_(io_) {
+    : limits_(limits), acceptor_(io_), event_(io_), lane_(io_) {
   sockaddr_storage bound{};
   socklen_t size = sizeof bound;
   ::getsockname(listener.fd(), reinterpret_cast<sockaddr*>(&bound), &size);
@@ -503,6 +538,9 @@ Worker::Impl::Impl(Listener listener, const Limits& limits)
   event_fd_ = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   FAIRSALE_INVARIANT(event_fd_ >= 0, "a descriptor is left for the worker's wake-ups");
   event_.assign(event_fd_);
+  const int lane = ::epoll_create1(EPOLL_CLOEXEC);
+  FAIRSALE_INVARIANT(lane >= 0, "a descriptor is left for the readers' lane");
+  lane_.assign(lane);
   const auto shortest = std::min(
       {limits_.header_timeout, limits_.body_timeout, limits_.idle_timeout, limits_.write_timeout});
   tick_ = std::clamp(shortest / 8, std::chrono::milliseconds(5), std::chrono::milliseconds(1000));
@@ -513,6 +551,7 @@ Worker::Impl::~Impl() {
   error_code ignored;
   acceptor_.close(ignored);
   event_.close(ignored);
+  lane_.close(ignored);
   for (auto& c : connections_) {
     if (c->open) close(*c);
   }
@@ -524,6 +563,7 @@ void Worker::Impl::run(Service& service) {
   service_ = &service;
   wait_for_connections();
   wait_for_wake();
+  wait_for_readers();
   TimePoint service_due = SteadyClock::now();
   next_tick_ = service_due + tick_;
   while (stage_ != Stage::closing) {
@@ -545,14 +585,19 @@ void Worker::Impl::run(Service& service) {
     resuming_.clear();
     while (turn_requests_ < limits_.requests_per_turn && events < limits_.requests_per_turn &&
            io_.poll_one() != 0) {
-      ++events;
+      if (++events % kReadersEvery == 0) serve_readers();
     }
+    cut_ = turn_requests_ >= limits_.requests_per_turn;
     woken_.store(false, std::memory_order_seq_cst);
+    const TimePoint begun = now_;
+    handed_late_ = false;
     service_due = service.on_turn();
     end_of_turn();
     // on_turn() may have taken long; what is due next is judged by the time now.
     touched_ = false;
     touch();
+    if (now_ - begun >= kLongTurn) crowded_until_ = now_ + kCrowdedFor;
+    if (handed_late_) service_due = now_;
   }
   error_code ignored;
   acceptor_.close(ignored);
@@ -560,7 +605,8 @@ void Worker::Impl::run(Service& service) {
     if (c->open) close(*c);
   }
   event_.cancel(ignored);
-  while (operations_ != 0 || accepting_ || waiting_for_wake_) {
+  lane_.cancel(ignored);
+  while (operations_ != 0 || accepting_ || waiting_for_wake_ || waiting_for_readers_) {
     if (io_.poll() == 0) break;
   }
 }
@@ -572,6 +618,7 @@ void Worker::Impl::end_of_turn() {
     Connection& c = *connections_[dirty_[i]];
     c.dirty = false;
     if (c.open) flush(c);
+    if ((i + 1) % kReadersEvery == 0) serve_readers();
   }
   dirty_.clear();
   // Reading goes on only after all answers are out: by then the first clients have often sent their
@@ -588,13 +635,13 @@ void Worker::Impl::end_of_turn() {
   advance_drain();
 }
 
-void Worker::Impl::arm_reads() {
-  for (const std::uint32_t index : rearm_) {
-    Connection& c = *connections_[index];
+void Worker::Impl::arm_reads(std::size_t from) {
+  for (std::size_t i = from; i < rearm_.size(); ++i) {
+    Connection& c = *connections_[rearm_[i]];
     c.rearm = false;
     if (c.open) arm_read(c);
   }
-  rearm_.clear();
+  rearm_.resize(from);
 }
 
 void Worker::Impl::wake() {
@@ -711,14 +758,38 @@ void Worker::Impl::adopt(int fd, const sockaddr_storage& peer) {
 // ---- reading
 
 void Worker::Impl::arm_read(Connection& c) {
-  if (c.reading) return;
+  if (c.reading || c.in_lane) return;
   if (!c.lingering && (c.eof || c.last || c.resumable || !room(c))) return;
+  if (may_use_lane(c)) return arm_lane(c);
   c.in.adapt();
-  const std::size_t limit = limits_.header_bytes + limits_.body_bytes + RequestReader::kChunkSlack;
   c.reading = true;
   ++operations_;
-  c.socket.async_read_some(c.in.prepare(limit),
-                           Handler<Connection, &Connection::on_readable>{&c, &c.read_memory});
+  if (cut_) {
+    // Others have been ready for longer. To read at once what has come meanwhile would serve the
+    // same few connections again and again; so it takes its place behind theirs.
+    c.socket.async_wait(Socket::wait_read,
+                        Handler<Connection, &Connection::on_ready>{&c, &c.read_memory});
+  } else {
+    c.socket.async_read_some(c.in.prepare(most_buffered()),
+                             Handler<Connection, &Connection::on_readable>{&c, &c.read_memory});
+  }
+}
+
+// Reads what has come, from the socket itself.
+void Worker::Impl::on_ready(Connection& c, error_code ec) {
+  ssize_t n = 0;
+  if (!ec && c.open) {
+    const auto room = c.in.prepare(most_buffered());
+    n = ::recv(c.socket.native_handle(), room.data(), room.size(), MSG_DONTWAIT);
+    if (n == 0) ec = asio::error::eof;
+    if (n < 0) ec = error_code(errno, boost::system::system_category());
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) {
+      c.reading = false;
+      --operations_;
+      return arm_read(c);
+    }
+  }
+  on_read(c, ec, static_cast<std::size_t>(std::max<ssize_t>(n, 0)));
 }
 
 void Worker::Impl::on_read(Connection& c, error_code ec, std::size_t n) {
@@ -739,6 +810,95 @@ void Worker::Impl::on_read(Connection& c, error_code ec, std::size_t n) {
   } else {
     c.in.commit(n);
   }
+  process(c);
+}
+
+// ---- the readers' lane
+
+bool Worker::Impl::may_use_lane(const Connection& c) const {
+  return c.reads == kReaderAfter && now_ < crowded_until_ && stage_ == Stage::serving &&
+         !c.lingering && !c.partial && c.in.empty();
+}
+
+void Worker::Impl::arm_lane(Connection& c) {
+  epoll_event event{};
+  event.events = EPOLLIN | EPOLLRDHUP | EPOLLONESHOT;
+  event.data.u64 = std::uint64_t{c.generation} << 32 | c.index;
+  const int fd = c.socket.native_handle();
+  // Known from an earlier read, mostly.
+  if (::epoll_ctl(lane_.native_handle(), EPOLL_CTL_MOD, fd, &event) != 0 &&
+      ::epoll_ctl(lane_.native_handle(), EPOLL_CTL_ADD, fd, &event) != 0) {
+    c.reads = 0;  // the kernel has no room: like everybody else
+    return arm_read(c);
+  }
+  c.in_lane = true;
+  ++lane_size_;
+}
+
+void Worker::Impl::wait_for_readers() {
+  waiting_for_readers_ = true;
+  lane_.async_wait(EventDescriptor::wait_read,
+                   Handler<Impl, &Impl::on_readers>{this, &lane_memory_});
+}
+
+void Worker::Impl::on_readers(error_code ec) {
+  waiting_for_readers_ = false;
+  if (ec) return;
+  touch();
+  serve_readers();
+  wait_for_readers();
+}
+
+// Reads, answers and sends at once, whatever else this turn has to do.
+void Worker::Impl::serve_readers() {
+  if (lane_size_ == 0) return;
+  epoll_event ready[kReadersAtOnce];
+  const int n = ::epoll_wait(lane_.native_handle(), ready, kReadersAtOnce, 0);
+  if (n <= 0) return;
+  // What others of this turn have to send or read comes in its time.
+  const std::size_t others = dirty_.size();
+  const std::size_t others_rearm = rearm_.size();
+  const std::size_t counted = std::exchange(turn_requests_, 0);
+  for (int i = 0; i < n; ++i) {
+    const auto index = static_cast<std::uint32_t>(ready[i].data.u64);
+    Connection& c = *connections_[index];
+    if (!c.open || !c.in_lane || c.generation != ready[i].data.u64 >> 32) continue;
+    leave_lane(c);
+    read_in_lane(c);
+  }
+  handed_late_ = handed_late_ || turn_requests_ != 0;
+  turn_requests_ = counted;
+  for (std::size_t i = others; i < dirty_.size(); ++i) {
+    Connection& c = *connections_[dirty_[i]];
+    c.dirty = false;
+    if (c.open) flush(c);
+  }
+  dirty_.resize(others);
+  arm_reads(others_rearm);
+}
+
+void Worker::Impl::leave_lane(Connection& c) {
+  if (c.in_lane) --lane_size_;
+  c.in_lane = false;
+}
+
+void Worker::Impl::read_in_lane(Connection& c) {
+  const int fd = c.socket.native_handle();
+  char first[5];
+  const ssize_t seen = ::recv(fd, first, sizeof first, MSG_PEEK | MSG_DONTWAIT);
+  const std::string_view start(first, seen > 0 ? static_cast<std::size_t>(seen) : 0);
+  if (!start.starts_with("GET ") && start != "HEAD ") {
+    c.reads = 0;
+    return arm_read(c);
+  }
+  const auto room = c.in.prepare(most_buffered());
+  const ssize_t n = ::recv(fd, room.data(), room.size(), MSG_DONTWAIT);
+  if (n <= 0) {
+    c.reads = 0;
+    return arm_read(c);
+  }
+  count_.bytes_in.add(static_cast<std::uint64_t>(n));
+  c.in.commit(static_cast<std::size_t>(n));
   process(c);
 }
 
@@ -798,6 +958,11 @@ void Worker::Impl::dispatch(Connection& c) {
   slot.http10 = !c.reader.http11();
   if (!keep || draining()) c.last = slot.close = true;
   Request r = c.reader.request(c.in.data());
+  if (!is_read(r.method)) {
+    c.reads = 0;
+  } else if (c.reads < kReaderAfter) {
+    ++c.reads;
+  }
   r.address = c.address;
   service_->on_request(r, {c.index, c.generation, request});
   c.in.consume(c.reader.length());
@@ -1014,7 +1179,7 @@ void Worker::Impl::settle(Connection& c) {
   // The time in which the client was not listened to is not the client's.
   if (reads && c.paused) c.part_since = now_;
   c.paused = !reads && c.partial;
-  if (reads && !c.reading && !c.rearm) {
+  if (reads && !c.reading && !c.in_lane && !c.rearm) {
     c.rearm = true;
     rearm_.push_back(c.index);
   }
@@ -1045,6 +1210,7 @@ void Worker::Impl::close(Connection& c) {
   error_code ignored;
   c.socket.close(ignored);
   c.open = false;
+  leave_lane(c);  // the set has forgotten the socket with its closing
   ++c.generation;
   deadlines_[c.index] = kNeverDue;
   count_.connections.set(--open_);
@@ -1061,6 +1227,7 @@ void Worker::Impl::release_if_done(Connection& c) {
   c.sent = 0;
   c.first = c.next = 0;
   c.write_due = kNeverDue;
+  c.reads = 0;
   c.eof = c.last = c.linger = c.lingering = false;
   c.partial = c.partial_body = c.continued = c.held = c.paused = false;
   free_.push_back(c.index);

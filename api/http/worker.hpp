@@ -27,7 +27,7 @@ struct Limits {
   std::size_t connections = 20'000;    // of one worker; over it 503 and close
   std::size_t pipeline = 64;           // unanswered requests of a connection; then reading stops
   std::size_t output_bytes = 262'144;  // unsent bytes at which no new request is begun
-  std::size_t requests_per_turn = 4096;
+  std::size_t requests_per_turn = 1024;
   std::chrono::milliseconds header_timeout{10'000};  // from a request's first byte; then 408
   std::chrono::milliseconds body_timeout{10'000};    // from the end of the header; then 408
   std::chrono::milliseconds idle_timeout{75'000};    // between requests; then closed

@@ -14,6 +14,7 @@
 namespace fairsale::http::test {
 
 void ScriptedService::on_request(const Request& r, Ticket ticket) {
+  if (on_request_hook) on_request_hook(r);
   ++requests_of_turn_;
   if (r.path.starts_with("/later")) {
     const std::lock_guard lock(mutex_);

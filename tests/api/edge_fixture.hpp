@@ -36,6 +36,8 @@ class ScriptedService final : public Service {
   // Answers a kept request; false when nobody waited for it.
   bool answer(Ticket, const std::string& body);
 
+  // Called with each request when set (before the worker starts).
+  std::function<void(const Request&)> on_request_hook;
   // Called in every turn when set (before the worker starts).
   std::function<void(std::size_t requests_of_this_turn)> on_turn_hook;
 

@@ -522,5 +522,76 @@ TEST(Listen, KnowsAddresses) {
   EXPECT_TRUE(v6.is_loopback());
 }
 
+// While turns are long, who only reads is answered between others; a write that comes on such a
+// connection waits like any other.
+TEST_F(Edge, AReaderDoesNotWaitForTheCrowdAndAWriterGainsNothingByReading) {
+  constexpr int kCrowd = 100;
+  constexpr int kEach = 8;
+  std::vector<std::string> order;  // of the worker; read while it is held
+  std::atomic<bool> hold{false};
+  std::atomic<bool> held{false};
+  std::atomic<bool> long_turns{true};
+  service_.on_request_hook = [&](const Request& r) { order.emplace_back(r.path); };
+  service_.on_turn_hook = [&](std::size_t) {
+    const auto until = std::chrono::steady_clock::now() + milliseconds(3);
+    while (long_turns && std::chrono::steady_clock::now() < until) {
+    }
+    if (!hold) return;
+    held = true;
+    while (hold) std::this_thread::yield();
+    held = false;
+  };
+  struct AtTheEnd {
+    std::function<void()> run;
+    ~AtTheEnd() { run(); }
+  } const end{[&] {
+    hold = long_turns = false;
+    stop();
+  }};
+  start();
+  std::vector<Client> crowd;
+  for (int i = 0; i < kCrowd; ++i) crowd.push_back(connect());
+  Client reader = connect();
+  for (int i = 0; i < 6; ++i) ASSERT_EQ(reader.exchange(get("/raw")).body, "raw\n");
+
+  // What arrives while the worker is held: the crowd's requests, then the reader's.
+  const auto after_the_crowd = [&](const std::string& request) {
+    hold = true;
+    service_.post([] {});
+    eventually([&] { return held.load(); });
+    order.clear();
+    for (Client& c : crowd) {
+      std::string all;
+      for (int i = 0; i < kEach; ++i) all += post("/echo", "x");
+      EXPECT_TRUE(c.send(all));
+    }
+    EXPECT_TRUE(reader.send(request));
+    hold = false;
+    const Response answer = reader.receive();
+    EXPECT_EQ(answer.status, 200);
+    for (Client& c : crowd) {
+      for (int i = 0; i < kEach; ++i) EXPECT_EQ(c.receive().status, 200);
+    }
+    eventually([&] { return worker_->stats().connections == kCrowd + 1; });
+  };
+  const auto place_of = [&](const std::string& path) {
+    std::promise<std::size_t> place;
+    service_.post([&] {
+      place.set_value(
+          static_cast<std::size_t>(std::find(order.begin(), order.end(), path) - order.begin()));
+    });
+    return place.get_future().get();
+  };
+  after_the_crowd(get("/raw"));
+  EXPECT_LT(place_of("/raw"), kCrowd * kEach / 2u);
+  after_the_crowd(post("/raw", "x"));
+  EXPECT_GE(place_of("/raw"), kCrowd * kEach * 9u / 10);
+
+  // Back to being a reader, and away.
+  for (int i = 0; i < 6; ++i) ASSERT_EQ(reader.exchange(get("/raw")).body, "raw\n");
+  reader.finish_sending();
+  EXPECT_TRUE(reader.closed());
+}
+
 }  // namespace
 }  // namespace fairsale::http::test
