@@ -18,6 +18,8 @@ int main(int argc, char** argv) {
   cli::add_check(app, exit_code);
   cli::add_replay(app, exit_code);
   cli::add_token(app, exit_code);
+  cli::add_backup(app, exit_code);
+  cli::add_repair(app, exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

@@ -78,6 +78,8 @@ class BlockView {
   // Checks everything that the bytes alone can show. Does not know what came before.
   static Result<BlockView> parse(std::span<const std::byte>);
 
+  // The whole block, as sealed.
+  std::span<const std::byte> bytes() const { return bytes_; }
   const BlockHeader& header() const { return header_; }
   const Digest& digest() const { return digest_; }
   Seq last() const { return Seq{header_.first.value + header_.count - 1}; }
@@ -120,6 +122,7 @@ class BlockView {
 
   BlockHeader header_;
   Digest digest_;
+  std::span<const std::byte> bytes_;
   std::span<const std::byte> payload_;
 };
 

@@ -39,4 +39,17 @@ Result<std::vector<SkuHead>> choose(const Store& store, const std::vector<std::s
   return chosen;
 }
 
+std::string sku_name(const EventLog& log, SkuId sku) {
+  std::string name;
+  const auto done = log.read(sku, Seq{1}, [&](const BlockView& block) {
+    const auto decoded = block.for_each([&](Seq, const Event& e) {
+      const auto* scheduled = std::get_if<SaleScheduled>(&e);
+      if (scheduled != nullptr && name.empty()) name = scheduled->sku.view();
+    });
+    static_cast<void>(decoded);
+    return false;
+  });
+  return done && !name.empty() ? name : fmt::format("{:016x}", sku.value);
+}
+
 }  // namespace fairsale::cli

@@ -22,4 +22,7 @@ Result<Store> open_store(const std::string& directory);
 // store knows no such sale.
 Result<std::vector<SkuHead>> choose(const Store&, const std::vector<std::string>& skus);
 
+// The name that the first event of a SKU's log gives it; the id in hex when that cannot be read.
+std::string sku_name(const EventLog&, SkuId);
+
 }  // namespace fairsale::cli
