@@ -22,7 +22,9 @@ Result<Store> open_store(const std::string& directory) {
   for (const std::string& note : recovery.notes) fmt::print(stderr, "{}\n", note);
   auto heads = (*log)->heads();
   if (!heads) return tl::unexpected(heads.error());
-  return Store{.log = std::move(*log), .heads = std::move(*heads)};
+  auto durable = (*log)->durable_heads();
+  if (!durable) return tl::unexpected(durable.error());
+  return Store{.log = std::move(*log), .heads = std::move(*heads), .durable = std::move(*durable)};
 }
 
 Result<std::vector<SkuHead>> choose(const Store& store, const std::vector<std::string>& skus) {
@@ -37,6 +39,22 @@ Result<std::vector<SkuHead>> choose(const Store& store, const std::vector<std::s
     chosen.push_back(*found);
   }
   return chosen;
+}
+
+Seq durable_seq(const Store& store, SkuId sku) {
+  const auto found = std::find_if(store.durable.begin(), store.durable.end(),
+                                  [&](const SkuHead& h) { return h.sku == sku; });
+  return found == store.durable.end() ? Seq{0} : found->head.seq;
+}
+
+std::vector<SkuHead> as_far_as_durable(const Store& store, const std::vector<SkuHead>& chosen) {
+  std::vector<SkuHead> durable;
+  for (const SkuHead& h : store.durable) {
+    const bool wanted =
+        std::any_of(chosen.begin(), chosen.end(), [&](const SkuHead& c) { return c.sku == h.sku; });
+    if (wanted && h.head.seq.value != 0) durable.push_back(h);
+  }
+  return durable;
 }
 
 }  // namespace fairsale::cli

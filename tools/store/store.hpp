@@ -11,7 +11,8 @@ namespace fairsale::cli {
 
 struct Store {
   std::unique_ptr<EventLog> log;
-  std::vector<SkuHead> heads;  // by id, as of opening
+  std::vector<SkuHead> heads;    // by id, as of opening
+  std::vector<SkuHead> durable;  // of the same SKUs; see EventLog::durable_heads()
 };
 
 // Opens the data directory that fairsaled --data names, or a copy of one; changes nothing in it.
@@ -21,5 +22,11 @@ Result<Store> open_store(const std::string& directory);
 // The heads of the sales named, in that order; of all when none is. Fails with not_found when the
 // store knows no such sale.
 Result<std::vector<SkuHead>> choose(const Store&, const std::vector<std::string>& skus);
+
+// Up to where the SKU's log is known to be durable: its events after that are provisional.
+Seq durable_seq(const Store&, SkuId);
+
+// The same sales as far as they are durable, without those of which nothing is.
+std::vector<SkuHead> as_far_as_durable(const Store&, const std::vector<SkuHead>&);
 
 }  // namespace fairsale::cli
