@@ -22,7 +22,10 @@ void add_rush(CLI::App& app, int& exit_code);
 void add_check(CLI::App& app, int& exit_code);
 void add_replay(CLI::App& app, int& exit_code);
 void add_log(CLI::App& app, int& exit_code);
+void add_diff(CLI::App& app, int& exit_code);
 void add_token(CLI::App& app, int& exit_code);
+void add_completions(CLI::App& app, int& exit_code);
+void add_man(CLI::App& app, int& exit_code);
 
 // Says on stderr what is wrong and returns the exit code for it.
 int complain(const Error&);
