@@ -91,9 +91,9 @@ Result<SaleDifference> compare(const Store& a, const Store& b, SkuId sku) {
   auto name = sale_name(d.a.head.seq.value != 0 ? *a.log : *b.log, sku);
   if (!name) return tl::unexpected(name.error());
   d.name = name->empty() ? id_text(sku) : std::move(*name);
-  auto difference = first_difference(*a.log, d.a.head, *b.log, d.b.head, sku);
+  const auto difference = first_difference(*a.log, d.a.head, *b.log, d.b.head, sku);
   if (!difference) return tl::unexpected(difference.error());
-  d.difference = std::move(*difference);
+  d.difference = *difference;
   const Relation r = d.difference.relation;
   if (r == Relation::events_differ || r == Relation::blocks_differ) return d;
   auto state_a = state_of(a, sku, d.a.head);

@@ -97,7 +97,7 @@ TEST_F(Walk, a_purchase_has_its_attempt_its_repetition_and_what_befell_it) {
   EXPECT_EQ(seqs({.purchase = Seq{2}, .decisions = true}), (Seqs{2, 5}));
   EXPECT_EQ(seqs({.purchase = Seq{3}, .decisions = true}), (Seqs{3, 4, 5, 6, 7}));
   EXPECT_EQ(seqs({.from = Seq{5}, .purchase = Seq{3}}), (Seqs{6, 7}));
-  for (const std::uint64_t none : {0, 1, 5, 10}) {
+  for (const std::uint64_t none : {0U, 1U, 5U, 10U}) {
     const auto ok = visit_events(log, head, Seq{100}, {.purchase = Seq{none}},
                                  [](const SeenEvent&) { return true; });
     ASSERT_FALSE(ok) << none;
