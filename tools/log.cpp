@@ -193,20 +193,23 @@ class Follower {
   Result<int> run() {
     watch_signals();
     if (auto ok = look(true); !ok) return tl::unexpected(ok.error());
+    int failures = 0;
     while (interrupted == 0) {
       wait();
       const auto record = AckedFile::read(std::filesystem::path(o_.directory) / "ACKED");
       if (!record) return tl::unexpected(record.error());
       if (*record && acked_ && (*record)->sequence == *acked_) continue;
       const auto ok = look(false);
-      // The server changed its files too fast, or takes over the directory just now.
-      if (!ok && ok.error().fault == Fault::busy) continue;
-      if (!ok) return tl::unexpected(ok.error());
+      // A server that starts, stops or is busy changes what is being read; damage stays.
+      failures = ok ? 0 : failures + 1;
+      if (failures == kPatience || write_failed_) return tl::unexpected(ok.error());
     }
     return kOk;
   }
 
  private:
+  static constexpr int kPatience = 5;  // looks in a row that may fail
+
   // Opens the store and writes what is new.
   Result<void> look(bool first) {
     const auto start = Clock::now();
@@ -231,7 +234,7 @@ class Follower {
       const auto done = visit_events(*store->log, head, head.head.seq,
                                      {.from = Seq{shown.value + 1}}, [&](const SeenEvent& seen) {
                                        write(line_of(seen, o_.json));
-                                       if (auto ok = out_.pass(); !ok) error = ok.error();
+                                       if (auto ok = written(out_.pass()); !ok) error = ok.error();
                                        shown = seen.seq;
                                        return !error && interrupted == 0;
                                      });
@@ -241,7 +244,13 @@ class Follower {
     acked_.reset();
     if (*record) acked_ = (*record)->sequence;
     cost_ = Clock::now() - start;
-    return out_.flush();
+    return written(out_.flush());
+  }
+
+  // Trying again would write some of it twice.
+  Result<void> written(Result<void> result) {
+    write_failed_ = !result;
+    return result;
   }
 
   void write(std::string_view line) {
@@ -262,6 +271,7 @@ class Follower {
   std::map<std::uint64_t, Seq> shown_;  // by SKU id
   std::optional<std::uint64_t> acked_;  // as of the last look
   Clock::duration cost_{};
+  bool write_failed_ = false;
 };
 
 Result<int> run_tail(const TailOptions& o) {
@@ -406,7 +416,7 @@ void add_import(CLI::App* log, int& exit_code) {
       "import", "Makes a data directory out of an exported log, with the same blocks and heads");
   c->footer(
       "Exit codes: 0 ok; 1 the file does not check out, named by line, and nothing is imported;\n"
-      "2 usage, or the directory is not empty; 3 I/O.");
+      "2 usage, or the directory is not empty; 3 I/O, or a newer fairsale wrote the file.");
   c->add_option("file", o->file, "What fairsale log export wrote; - for stdin")->required();
   c->add_option("data", o->directory, "The new data directory, empty or absent")->required();
   c->add_flag("--json", o->json, "The outcome as one JSON object");

@@ -188,6 +188,7 @@ class Log(Case):
                 code, said = follower.stop(signal.SIGINT)
             self.assertEqual(code, 0, said)
             self.assertEqual(len(follower.lines), 2)
+            self.assertNotIn("provisional", "".join(follower.lines))
             self.assertTrue(follower.lines[1].startswith(purchase + "  "), follower.lines)
             self.assertEqual([e["provisional"] for e in shown(server)], [False, False])
 
