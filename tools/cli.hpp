@@ -21,9 +21,13 @@ inline constexpr int kIo = 3;
 void add_rush(CLI::App& app, int& exit_code);
 void add_check(CLI::App& app, int& exit_code);
 void add_replay(CLI::App& app, int& exit_code);
+void add_log(CLI::App& app, int& exit_code);
+void add_diff(CLI::App& app, int& exit_code);
 void add_token(CLI::App& app, int& exit_code);
-void add_backup(CLI::App& app, int& exit_code);   // and restore
+void add_backup(CLI::App& app, int& exit_code);  // and restore
 void add_repair(CLI::App& app, int& exit_code);
+void add_completions(CLI::App& app, int& exit_code);
+void add_man(CLI::App& app, int& exit_code);
 
 // Says on stderr what is wrong and returns the exit code for it.
 int complain(const Error&);

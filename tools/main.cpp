@@ -17,9 +17,13 @@ int main(int argc, char** argv) {
   cli::add_rush(app, exit_code);
   cli::add_check(app, exit_code);
   cli::add_replay(app, exit_code);
+  cli::add_log(app, exit_code);
+  cli::add_diff(app, exit_code);
   cli::add_token(app, exit_code);
   cli::add_backup(app, exit_code);
   cli::add_repair(app, exit_code);
+  cli::add_completions(app, exit_code);
+  cli::add_man(app, exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

@@ -58,6 +58,12 @@ class EventLog {
   // The heads of all SKUs as recorded with their last blocks, ordered by id.
   virtual Result<std::vector<SkuHead>> heads() const = 0;
 
+  // The same as far as they are known to be durable: what lies behind such a head, up to that of
+  // heads(), is provisional. It was found whole, but is not on record as acknowledged, and a power
+  // failure may still take it back. A SKU of which nothing is known to be durable has an empty
+  // head. Differs from heads() only in a log that was opened for reading only.
+  virtual Result<std::vector<SkuHead>> durable_heads() const { return heads(); }
+
   // Keeps `sale` as the SKU's newest snapshot (older ones are dropped, the latest two stay).
   // Not synced: losing one costs time, not data; a failure leaves the log alive. Thread-safe, for
   // different SKUs.

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <rocksdb/env.h>
+#include <rocksdb/utilities/debug.h>
 
 #include <array>
 #include <atomic>
@@ -61,6 +62,7 @@ class RocksLog : public EventLog {
   Result<void> read(SkuId sku, Seq from,
                     const std::function<bool(const BlockView&)>& visit) const override;
   Result<std::vector<SkuHead>> heads() const override;
+  Result<std::vector<SkuHead>> durable_heads() const override;
   Result<void> put_snapshot(SkuId sku, const Head& at, const Sale& sale) override;
   Result<std::optional<Snapshot>> snapshot(SkuId sku, Seq at_most) const override;
   void settle() override;
@@ -88,6 +90,7 @@ class RocksLog : public EventLog {
                            std::size_t skus);
   Result<std::vector<std::pair<SkuId, HeadRecord>>> head_records() const;
   Result<std::optional<HeadRecord>> head_record(SkuId sku) const;
+  Result<Head> head_as_of(SkuId sku, std::uint64_t sequence) const;
   Result<bool> ends_a_block(SkuId sku, Seq seq, const Digest&) const;
   std::string describe(SkuId sku) const;
   tl::unexpected<Error> die(Error);
@@ -106,6 +109,8 @@ class RocksLog : public EventLog {
   std::mutex acked_mutex_;  // acked_ and acked_sequence_
   std::optional<AckedFile> acked_;
   std::uint64_t acked_sequence_ = 0;
+
+  std::optional<std::uint64_t> durable_sequence_;  // of a reader: nothing behind it is provisional
 
   SnapshotFiles snapshots_;
 };
@@ -489,6 +494,10 @@ Result<void> RocksLog::open_secondary(RecoveryReport& report) {
   if (*acked) {
     if (auto ok = keeps(**acked); !ok) return with_advice(ok.error());
   }
+  // Read again: what was under way when the log was copied has mostly been acknowledged since.
+  const auto since = AckedFile::read(options_.directory / "ACKED");
+  if (!since) return tl::unexpected(since.error());
+  if (*since) durable_sequence_ = (*since)->sequence;
   return {};
 }
 
@@ -625,6 +634,41 @@ Result<std::vector<SkuHead>> RocksLog::heads() const {
   heads.reserve(records->size());
   for (const auto& [sku, r] : *records) heads.push_back({sku, r.head});
   return heads;
+}
+
+Result<std::vector<SkuHead>> RocksLog::durable_heads() const {
+  auto all = heads();
+  if (!all || !durable_sequence_ || database_.db->GetLatestSequenceNumber() <= *durable_sequence_) {
+    return all;
+  }
+  for (SkuHead& h : *all) {
+    const auto durable = head_as_of(h.sku, *durable_sequence_);
+    if (!durable) return tl::unexpected(durable.error());
+    h.head = *durable;
+  }
+  return all;
+}
+
+// The SKU's head when the commits up to this sequence number had been made; empty when there was
+// none yet. Only for a database that nobody writes to through this handle: what is still only in
+// the write-ahead log is then in memory with every version of a head.
+Result<Head> RocksLog::head_as_of(SkuId sku, std::uint64_t sequence) const {
+  const HeadKey key = head_key(sku);
+  const rocksdb::Slice name(key.data(), key.size());
+  // The versions come newest first, and few are newer than what was acknowledged.
+  for (std::size_t most = 16;; most *= 16) {
+    std::vector<rocksdb::KeyVersion> versions;
+    const rocksdb::Status s = rocksdb::GetAllKeyVersions(database_.db.get(), database_.heads, name,
+                                                         name, most, &versions);
+    if (!s.ok()) return rocks_failure(fmt::format("{}: cannot read its head", describe(sku)), s);
+    for (const rocksdb::KeyVersion& v : versions) {
+      if (v.sequence > sequence) continue;
+      const auto r = decode_head(sku, v.value);
+      if (!r) return fail(Fault::damaged, fmt::format("{}: its head is damaged", describe(sku)));
+      return r->head;
+    }
+    if (versions.size() < most) return Head{};
+  }
 }
 
 // "SKU sneaker-1 (0123456789abcdef)", or the id alone when the first block does not tell the name.

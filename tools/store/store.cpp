@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
+#include <set>
 
 #include "core/log/rocks_log.hpp"
 
@@ -22,7 +23,9 @@ Result<Store> open_store(const std::string& directory) {
   for (const std::string& note : recovery.notes) fmt::print(stderr, "{}\n", note);
   auto heads = (*log)->heads();
   if (!heads) return tl::unexpected(heads.error());
-  return Store{.log = std::move(*log), .heads = std::move(*heads)};
+  auto durable = (*log)->durable_heads();
+  if (!durable) return tl::unexpected(durable.error());
+  return Store{.log = std::move(*log), .heads = std::move(*heads), .durable = std::move(*durable)};
 }
 
 Result<std::vector<SkuHead>> choose(const Store& store, const std::vector<std::string>& skus) {
@@ -50,6 +53,23 @@ std::string sku_name(const EventLog& log, SkuId sku) {
     return false;
   });
   return done && !name.empty() ? name : fmt::format("{:016x}", sku.value);
+}
+
+Seq durable_seq(const Store& store, SkuId sku) {
+  const auto found =
+      std::lower_bound(store.durable.begin(), store.durable.end(), sku,
+                       [](const SkuHead& h, SkuId wanted) { return h.sku < wanted; });
+  return found == store.durable.end() || found->sku != sku ? Seq{0} : found->head.seq;
+}
+
+std::vector<SkuHead> as_far_as_durable(const Store& store, const std::vector<SkuHead>& chosen) {
+  std::set<SkuId> wanted;
+  for (const SkuHead& h : chosen) wanted.insert(h.sku);
+  std::vector<SkuHead> durable;
+  for (const SkuHead& h : store.durable) {
+    if (h.head.seq.value != 0 && wanted.contains(h.sku)) durable.push_back(h);
+  }
+  return durable;
 }
 
 }  // namespace fairsale::cli

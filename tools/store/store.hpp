@@ -11,7 +11,8 @@ namespace fairsale::cli {
 
 struct Store {
   std::unique_ptr<EventLog> log;
-  std::vector<SkuHead> heads;  // by id, as of opening
+  std::vector<SkuHead> heads;    // by id, as of opening
+  std::vector<SkuHead> durable;  // of the same SKUs; see EventLog::durable_heads()
 };
 
 // Opens the data directory that fairsaled --data names, or a copy of one; changes nothing in it.
@@ -24,5 +25,10 @@ Result<std::vector<SkuHead>> choose(const Store&, const std::vector<std::string>
 
 // The name that the first event of a SKU's log gives it; the id in hex when that cannot be read.
 std::string sku_name(const EventLog&, SkuId);
+// Up to where the SKU's log is known to be durable: its events after that are provisional.
+Seq durable_seq(const Store&, SkuId);
+
+// The same sales as far as they are durable, without those of which nothing is.
+std::vector<SkuHead> as_far_as_durable(const Store&, const std::vector<SkuHead>&);
 
 }  // namespace fairsale::cli
