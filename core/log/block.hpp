@@ -80,6 +80,7 @@ class BlockView {
 
   const BlockHeader& header() const { return header_; }
   const Digest& digest() const { return digest_; }
+  std::span<const std::byte> payload() const { return payload_; }
   Seq last() const { return Seq{header_.first.value + header_.count - 1}; }
 
   // Checks that this block continues a log whose head is `head`: SKU aside, gap-free position,
