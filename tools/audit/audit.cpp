@@ -9,6 +9,7 @@
 #include <cstring>
 #include <map>
 #include <thread>
+#include <utility>
 #include <variant>
 
 namespace fairsale::audit {
@@ -150,7 +151,10 @@ class SaleAudit final : public DecisionSink {
         [&](Seq seq, const Event& event) {
           if (whole_) take(seq, h.time, event);
         },
-        [this](const Event& event) { sale_.prefetch(event); });
+        [this](const Event& event) {
+          sale_.prefetch(event);
+          if (fairness_) fairness_->prefetch(event);
+        });
     if (!decoded && whole_) broken(decoded.error());
     if (!whole_) return false;
     head_ = {block.last(), h.time, block.digest()};
@@ -245,13 +249,14 @@ class SaleAudit final : public DecisionSink {
       return diverge(
           {Check::snapshot, name.seq,
            fmt::format("the snapshot of position {} to have the state's {} bytes, digest {}",
-                       name.seq.value, comparison.expected(), to_hex(state_digest(sale_))),
+                       name.seq.value, comparison.expected(), to_hex(digest_now())),
            fmt::format("{} bytes, digest {} (its header says {}){}", stored->stored_bytes(),
                        to_hex(comparison.digest()), to_hex(stored->state()),
                        differs ? fmt::format("; the first difference is at byte {}", *differs)
                                : std::string())});
     }
     vouched_ = head_.seq;
+    remember(comparison.digest());
     recount();
   }
 
@@ -283,7 +288,7 @@ class SaleAudit final : public DecisionSink {
       --states_skipped_;
       return;
     }
-    if (const Digest state = state_digest(sale_); state != saved.state) {
+    if (const Digest state = digest_now(); state != saved.state) {
       diverge({Check::saved_head, saved.position,
                fmt::format("the state's digest {}, as saved", to_hex(saved.state)),
                fmt::format("the same events lead to {}", to_hex(state))});
@@ -292,7 +297,18 @@ class SaleAudit final : public DecisionSink {
 
   Seq first_unvouched() const { return Seq{vouched_.value + 1}; }
 
+  // The state's digest takes a walk over the state, as recounting does: once at a position.
+  const Digest& digest_now() {
+    if (digest_of_ != sale_.seq()) remember(state_digest(sale_));
+    return digest_;
+  }
+  void remember(const Digest& digest) {
+    digest_of_ = sale_.seq();
+    digest_ = digest;
+  }
+
   void recount() {
+    if (std::exchange(recounted_, sale_.seq()) == sale_.seq()) return;
     if (const auto wrong = sale_.check()) {
       diverge({Check::invariant, sale_.seq(), "a state that adds up", std::string(*wrong)});
     }
@@ -347,7 +363,7 @@ class SaleAudit final : public DecisionSink {
     report_.counters = sale_.counters();
     report_.purchases = sale_.purchases();
     report_.customers = sale_.customers();
-    if (sale_.seq() == head_.seq) report_.state = state_digest(sale_);
+    if (sale_.seq() == head_.seq) report_.state = digest_now();
     if (fairness_) report_.fairness = fairness_->finish();
   }
 
@@ -361,6 +377,9 @@ class SaleAudit final : public DecisionSink {
 
   Sale sale_;
   Head head_;
+  Seq digest_of_{~std::uint64_t{0}};
+  Digest digest_;
+  Seq recounted_;
   Seq vouched_;        // the last position that something outside the log agreed with
   bool whole_ = true;  // every block so far
   bool named_ = false;

@@ -123,9 +123,18 @@ void FairnessCheck::before(Seq seq, Timestamp at, const Event& event) {
   answers_ = 0;
   released_ = 0;
   if (attempt_ == nullptr || !exists_) return;
-  customer_ = customers_.number(attempt_->customer.view());
+  const std::string_view name = attempt_->customer.view();
+  customer_ = customers_.number(name, Names::hash_of(name));
   if (customer_ == units_.size()) units_.push_back(0);
   known_ = find_key(customer_, attempt_->key);
+}
+
+void FairnessCheck::prefetch(const Event& event) const {
+  const auto* attempt = std::get_if<PurchaseAttempted>(&event);
+  if (attempt == nullptr) return;
+  const std::uint64_t hash = Names::hash_of(attempt->customer.view());
+  customers_.prefetch(hash);
+  if (!keys_.empty()) __builtin_prefetch(&keys_[key_slot(hash, attempt->key)]);
 }
 
 void FairnessCheck::on(const Decision& d) {
@@ -726,21 +735,17 @@ std::uint32_t FairnessCheck::find_buy(Seq seq) const {
                                              : static_cast<std::uint32_t>(at - buys_.begin());
 }
 
-namespace {
-
 // The key is the start of a SHA-256, so any part of it is as good as a hash.
-std::size_t hash_of(std::uint32_t customer, const IdempotencyKey& key) {
+std::size_t FairnessCheck::key_slot(std::uint64_t customer_hash, const IdempotencyKey& key) const {
   std::uint64_t h = 0;
   std::memcpy(&h, key.bytes.data(), sizeof h);
-  return static_cast<std::size_t>(h ^ (customer * 0x9e37'79b9'7f4a'7c15ULL));
+  return static_cast<std::size_t>(h ^ customer_hash) & (keys_.size() - 1);
 }
-
-}  // namespace
 
 std::uint32_t FairnessCheck::find_key(std::uint32_t customer, const IdempotencyKey& key) const {
   if (keys_.empty()) return kNone;
-  const std::size_t mask = keys_.size() - 1;
-  for (std::size_t i = hash_of(customer, key) & mask; keys_[i] != 0; i = (i + 1) & mask) {
+  std::size_t i = key_slot(customers_.hash_of(customer), key);
+  for (; keys_[i] != 0; i = (i + 1) & (keys_.size() - 1)) {
     const Buy& b = buys_[keys_[i] - 1];
     if (b.customer == customer && b.key == key) return keys_[i] - 1;
   }
@@ -749,9 +754,8 @@ std::uint32_t FairnessCheck::find_key(std::uint32_t customer, const IdempotencyK
 
 void FairnessCheck::enter_key(std::uint32_t index) {
   const auto put = [this](std::uint32_t n) {
-    const std::size_t mask = keys_.size() - 1;
-    std::size_t i = hash_of(buys_[n].customer, buys_[n].key) & mask;
-    while (keys_[i] != 0) i = (i + 1) & mask;
+    std::size_t i = key_slot(customers_.hash_of(buys_[n].customer), buys_[n].key);
+    while (keys_[i] != 0) i = (i + 1) & (keys_.size() - 1);
     keys_[i] = n + 1;
   };
   if (2 * buys_.size() > keys_.size()) {

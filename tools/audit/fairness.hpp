@@ -108,6 +108,9 @@ class FairnessCheck final : public DecisionSink {
   void on(const Decision&) override;
   void after(const Decision& answer);
 
+  // Worth a call some events before before(); changes nothing.
+  void prefetch(const Event&) const;
+
   const Counters& counters() const { return counters_; }
 
   // What came out; the check is of no more use afterwards.
@@ -162,6 +165,7 @@ class FairnessCheck final : public DecisionSink {
   }
   bool pays(const Buy&) const;
   std::uint32_t find_buy(Seq) const;
+  std::size_t key_slot(std::uint64_t customer_hash, const IdempotencyKey&) const;
   std::uint32_t find_key(std::uint32_t customer, const IdempotencyKey&) const;
   void enter_key(std::uint32_t index);
   std::uint64_t remaining() const {

@@ -14,10 +14,19 @@ class Names {
  public:
   std::uint32_t size() const { return static_cast<std::uint32_t>(entries_.size()); }
 
-  // The number of the name; a new one gets the next.
-  std::uint32_t number(std::string_view name) {
+  static std::uint64_t hash_of(std::string_view name) {
+    return std::hash<std::string_view>{}(name);
+  }
+  std::uint64_t hash_of(std::uint32_t number) const { return entries_[number].hash; }
+
+  // Starts to bring what number() will need into the processor's cache.
+  void prefetch(std::uint64_t hash) const {
+    if (!slots_.empty()) __builtin_prefetch(&slots_[hash & (slots_.size() - 1)]);
+  }
+
+  // The number of the name, whose hash this is; a new one gets the next.
+  std::uint32_t number(std::string_view name, std::uint64_t hash) {
     if (2 * (entries_.size() + 1) > slots_.size()) grow();
-    const std::uint64_t hash = std::hash<std::string_view>{}(name);
     std::size_t i = hash & (slots_.size() - 1);
     for (; slots_[i] != 0; i = (i + 1) & (slots_.size() - 1)) {
       const Entry& e = entries_[slots_[i] - 1];
