@@ -55,6 +55,20 @@ std::string changes(const Terms& a, const Terms& b) {
   return out;
 }
 
+// Whether such a decision is about the event itself; the others may follow from time that passes.
+bool acts(DecisionKind k) {
+  switch (k) {
+    case DecisionKind::opened:
+    case DecisionKind::ended:
+    case DecisionKind::expired:
+    case DecisionKind::offered:
+    case DecisionKind::released:
+    case DecisionKind::line_released:
+    case DecisionKind::sold_out: return false;
+    default: return true;
+  }
+}
+
 }  // namespace
 
 std::string_view name_of(Promise p) {
@@ -120,6 +134,7 @@ void FairnessCheck::before(Seq seq, Timestamp at, const Event& event) {
   event_ = &event;
   attempt_ = std::get_if<PurchaseAttempted>(&event);
   known_ = kNone;
+  acted_ = false;
   answers_ = 0;
   released_ = 0;
   if (attempt_ == nullptr || !exists_) return;
@@ -138,6 +153,11 @@ void FairnessCheck::prefetch(const Event& event) const {
 }
 
 void FairnessCheck::on(const Decision& d) {
+  // What the event itself does comes after what time did, which leaves nobody unserved.
+  if (!acted_ && acts(d.kind)) {
+    acted_ = true;
+    if (exists_) check_sale();
+  }
   switch (d.kind) {
     case DecisionKind::reserved:
     case DecisionKind::waiting: return on_newcomer(d);
@@ -684,7 +704,7 @@ void FairnessCheck::on_sale(const Decision& d) {
   }
 }
 
-// What must be true whenever an event has been decided.
+// What must be true whenever time has passed or an event has been decided.
 void FairnessCheck::check_sale() {
   if (!closed_ && (opened_ != (at_ >= terms_.starts_at) || ended_ != (at_ >= terms_.ends_at))) {
     breach(Promise::opened_and_ended, {},

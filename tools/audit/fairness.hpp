@@ -207,6 +207,7 @@ class FairnessCheck final : public DecisionSink {
   const PurchaseAttempted* attempt_ = nullptr;
   std::uint32_t customer_ = kNone;
   std::uint32_t known_ = kNone;  // the attempt that this one repeats
+  bool acted_ = false;           // time has passed, and the event itself is being decided
   unsigned answers_ = 0;
   std::uint32_t released_ = 0;
 };

@@ -19,6 +19,7 @@ void Line::leave(std::uint32_t ticket) {
 }
 
 std::uint32_t Line::first_within(std::uint32_t quantity) const {
+  quantity = std::min<std::uint32_t>(quantity, kMaxQuantity);  // so that an empty leaf never fits
   if (size_ == 0 || nodes_[1].smallest > quantity) return kNobody;
   std::size_t i = 1;
   while (i < leaves_) {
