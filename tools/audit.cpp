@@ -41,19 +41,20 @@ Result<audit::StoreReport> audit_directory(const Options& o) {
   wanted.snapshots = files.all();
   const auto store = open_store(o.directory);
   if (!store) return tl::unexpected(store.error());
-  const auto tasks = audit::plan_audit(*store->log, wanted);
-  if (!tasks) return tl::unexpected(tasks.error());
+  const auto plan = audit::plan_audit(*store->log, wanted);
+  if (!plan) return tl::unexpected(plan.error());
 
   std::uint64_t events = 0;
-  for (const audit::SaleTask& t : *tasks) events += t.head.head.seq.value;
+  for (const audit::SaleTask& t : plan->tasks) events += t.head.head.seq.value;
   Progress progress("events", events);
   audit::StoreReport report{.store = o.directory,
                             .program = fmt::format("fairsale {}", kVersion),
                             .fairness = o.fairness,
+                            .damage = plan->damage,
                             .sales = {},
                             .seconds = 0};
   report.sales = audit::audit_store(
-      *store->log, files, *tasks,
+      *store->log, files, plan->tasks,
       {.fairness = o.fairness, .jobs = o.jobs, .progress = [&progress](std::uint64_t n) {
          progress.add(n);
        }});

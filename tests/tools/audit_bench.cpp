@@ -72,11 +72,11 @@ void measure(const std::filesystem::path& directory, bool fairness) {
   RecoveryReport recovery;
   const auto log = open_rocks_log({.directory = directory, .mode = OpenMode::read_only}, recovery);
   if (!log) std::abort();
-  const auto tasks = audit::plan_audit(**log, wanted);
-  if (!tasks) std::abort();
+  const auto plan = audit::plan_audit(**log, wanted);
+  if (!plan) std::abort();
   // One job works on this thread, and a busy machine does not count.
   const std::clock_t start = std::clock();
-  for (const auto& r : audit::audit_store(**log, files, *tasks,
+  for (const auto& r : audit::audit_store(**log, files, plan->tasks,
                                           {.fairness = fairness, .jobs = 1, .progress = {}})) {
     const double cpu = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
     fmt::print("{:<18} {} events in {:.3f} s, {:.3f} s of CPU, {:.2f} M events/s of CPU{}{}\n",

@@ -99,7 +99,7 @@ class SaleAudit final : public DecisionSink {
   SaleReport run(const EventLog& log) {
     const auto start = std::chrono::steady_clock::now();
     if (task_.head.head.seq == Seq{0} && task_.last_block != Seq{0}) {
-      broken({Check::block, Seq{1}, "a recorded head for its blocks",
+      broken({Check::block, Seq{1}, Seq{1}, "a recorded head for its blocks",
               fmt::format("blocks up to the one that begins at {}, and no head",
                           task_.last_block.value)});
     }
@@ -130,7 +130,7 @@ class SaleAudit final : public DecisionSink {
       report_.failure = e;
       return;
     }
-    broken({Check::block, next(), next_block(), e.message});
+    broken({Check::block, next(), doubted(), next_block(), e.message});
   }
 
   Seq next() const { return Seq{sale_.seq().value + 1}; }
@@ -158,12 +158,13 @@ class SaleAudit final : public DecisionSink {
     if (!decoded && whole_) broken(decoded.error());
     if (!whole_) return false;
     head_ = {block.last(), h.time, block.digest()};
+    last_block_ = h.first;
     ++report_.blocks;
     if (!named_ && sale_.exists()) {
       named_ = true;
       report_.sku = sale_.sku();
       if (sku_id(sale_.sku()) != task_.head.sku) {
-        broken({Check::name, h.first,
+        broken({Check::name, h.first, Seq{1},
                 fmt::format("a sale whose id is {:016x}", task_.head.sku.value),
                 fmt::format("the sale of {}, whose id is {:016x}", sale_.sku(),
                             sku_id(sale_.sku()).value)});
@@ -171,8 +172,8 @@ class SaleAudit final : public DecisionSink {
       }
     }
     if (fairness_ && fairness_->counters() != sale_.counters()) {
-      diverge({Check::invariant, block.last(), "the counts that the decisions add up to",
-               "the sale counts differently"});
+      diverge({Check::invariant, block.last(), block.header().first,
+               "the counts that the decisions add up to", "the sale counts differently"});
     }
     reach_checkpoints();
     if (options_.progress) options_.progress(h.count);
@@ -182,7 +183,7 @@ class SaleAudit final : public DecisionSink {
   void take(Seq seq, Timestamp at, const Event& event) {
     const std::size_t n = encoder_.encode(event, encoded_.data());
     if (n > left_.size() || std::memcmp(encoded_.data(), left_.data(), n) != 0) {
-      return broken({Check::canonical, seq, "the only encoding of the event", "other bytes"});
+      return broken({Check::canonical, seq, seq, "the only encoding of the event", "other bytes"});
     }
     left_ = left_.subspan(n);
     at_ = at;
@@ -194,7 +195,7 @@ class SaleAudit final : public DecisionSink {
     }
     const Counters& c = sale_.counters();
     if (std::uint64_t{c.available.value} + c.held.value + c.sold.value != c.stocked.value) {
-      diverge({Check::invariant, seq, fmt::format("{} units in all", c.stocked.value),
+      diverge({Check::invariant, seq, seq, fmt::format("{} units in all", c.stocked.value),
                fmt::format("{} free, {} held, {} sold", c.available.value, c.held.value,
                            c.sold.value)});
     }
@@ -205,7 +206,8 @@ class SaleAudit final : public DecisionSink {
     if (d.kind == DecisionKind::reserved || d.kind == DecisionKind::offered) {
       if (sale_.customer_units(d.customer) > sale_.terms().limit_per_customer ||
           d.until != at_ + sale_.terms().hold) {
-        diverge({Check::invariant, sale_.seq(), "a hold within the limit and of the terms' length",
+        diverge({Check::invariant, sale_.seq(), sale_.seq(),
+                 "a hold within the limit and of the terms' length",
                  fmt::format("purchase {}: the customer has {} units of {}, held until {}",
                              d.purchase.value, sale_.customer_units(d.customer).value,
                              sale_.terms().limit_per_customer.value, d.until.value)});
@@ -234,7 +236,7 @@ class SaleAudit final : public DecisionSink {
     if (!at_end_of_block || stored->head() != head_) {
       // The snapshot's header is whole, so it may as well be the log that was changed.
       return diverge(
-          {Check::snapshot, first_unvouched(),
+          {Check::snapshot, name.seq, first_unvouched(),
            fmt::format("a block that ends at position {} with digest {}, as its snapshot says",
                        name.seq.value, to_hex(stored->head().digest)),
            at_end_of_block ? fmt::format("digest {}", to_hex(head_.digest))
@@ -247,7 +249,7 @@ class SaleAudit final : public DecisionSink {
     const bool size_fits = stored->size() == stored->stored_bytes();
     if (differs || !size_fits || comparison.digest() != stored->state()) {
       return diverge(
-          {Check::snapshot, name.seq,
+          {Check::snapshot, name.seq, name.seq,
            fmt::format("the snapshot of position {} to have the state's {} bytes, digest {}",
                        name.seq.value, comparison.expected(), to_hex(digest_now())),
            fmt::format("{} bytes, digest {} (its header says {}){}", stored->stored_bytes(),
@@ -265,7 +267,7 @@ class SaleAudit final : public DecisionSink {
       ++report_.snapshots_gone;
     } else if (e.fault == Fault::damaged) {
       ++report_.snapshots;
-      diverge({Check::snapshot, name.seq,
+      diverge({Check::snapshot, name.seq, name.seq,
                fmt::format("a whole snapshot of position {}", name.seq.value), e.message});
     } else {
       report_.failure = e;
@@ -276,7 +278,7 @@ class SaleAudit final : public DecisionSink {
     ++report_.saved_heads;
     const bool ends_here = saved.position == head_.seq;
     if (!ends_here || saved.head != head_.digest) {
-      return diverge({Check::saved_head, first_unvouched(),
+      return diverge({Check::saved_head, saved.position, first_unvouched(),
                       fmt::format("a block that ends at position {} with digest {}, as saved",
                                   saved.position.value, to_hex(saved.head)),
                       ends_here ? fmt::format("digest {}: the history up to there is another one",
@@ -289,12 +291,14 @@ class SaleAudit final : public DecisionSink {
       return;
     }
     if (const Digest state = digest_now(); state != saved.state) {
-      diverge({Check::saved_head, saved.position,
+      diverge({Check::saved_head, saved.position, saved.position,
                fmt::format("the state's digest {}, as saved", to_hex(saved.state)),
                fmt::format("the same events lead to {}", to_hex(state))});
     }
   }
 
+  // Nothing vouches for the last block yet.
+  Seq doubted() const { return std::max(first_unvouched(), last_block_); }
   Seq first_unvouched() const { return Seq{vouched_.value + 1}; }
 
   // The state's digest takes a walk over the state, as recounting does: once at a position.
@@ -310,24 +314,25 @@ class SaleAudit final : public DecisionSink {
   void recount() {
     if (std::exchange(recounted_, sale_.seq()) == sale_.seq()) return;
     if (const auto wrong = sale_.check()) {
-      diverge({Check::invariant, sale_.seq(), "a state that adds up", std::string(*wrong)});
+      diverge({Check::invariant, sale_.seq(), first_unvouched(), "a state that adds up",
+               std::string(*wrong)});
     }
   }
 
   // All blocks up to the recorded head have been folded.
   void check_end() {
     if (head_ != task_.head.head) {
-      diverge({Check::block, next(),
+      diverge({Check::block, next(), doubted(),
                fmt::format("the recorded head, position {}, digest {}", task_.head.head.seq.value,
                            to_hex(task_.head.head.digest)),
                fmt::format("the chain ends at position {} with {}", head_.seq.value,
                            to_hex(head_.digest))});
     }
-    if (task_.last_block > task_.head.head.seq) {
-      diverge(
-          {Check::block, Seq{task_.head.head.seq.value + 1},
-           fmt::format("no block behind the recorded head, position {}", task_.head.head.seq.value),
-           fmt::format("a block that begins at {}", task_.last_block.value)});
+    if (task_.last_block > last_block_) {
+      diverge({Check::block, next(), doubted(),
+               fmt::format("no block behind the one that begins at {} and ends with the head",
+                           last_block_.value),
+               fmt::format("a block under the position {}", task_.last_block.value)});
     }
     recount();
   }
@@ -349,7 +354,7 @@ class SaleAudit final : public DecisionSink {
         continue;
       }
       ++(name != nullptr ? report_.snapshots : report_.saved_heads);
-      diverge({name != nullptr ? Check::snapshot : Check::saved_head, next(),
+      diverge({name != nullptr ? Check::snapshot : Check::saved_head, next(), next(),
                fmt::format("a log that reaches position {}{}", c.seq.value,
                            name != nullptr ? ", where this snapshot was taken" : ", as saved"),
                fmt::format("the log ends at position {}", head_.seq.value)});
@@ -377,6 +382,7 @@ class SaleAudit final : public DecisionSink {
 
   Sale sale_;
   Head head_;
+  Seq last_block_;  // where it begins
   Seq digest_of_{~std::uint64_t{0}};
   Digest digest_;
   Seq recounted_;
@@ -409,11 +415,12 @@ SaleReport audit_sale(const EventLog& log, const SnapshotFiles& files, const Sal
   return SaleAudit(files, task, options).run(log);
 }
 
-Result<std::vector<SaleTask>> plan_audit(const EventLog& log, const StoreTasks& wanted) {
+Result<Plan> plan_audit(const EventLog& log, const StoreTasks& wanted) {
   const auto heads = log.heads();
   if (!heads) return tl::unexpected(heads.error());
+  Plan plan;
   const auto blocks = log.last_blocks();
-  if (!blocks) return tl::unexpected(blocks.error());
+  if (!blocks && blocks.error().fault != Fault::damaged) return tl::unexpected(blocks.error());
   std::map<SkuId, SaleTask> all;
   const auto task = [&all](SkuId sku) -> SaleTask& {
     SaleTask& t = all[sku];
@@ -421,17 +428,20 @@ Result<std::vector<SaleTask>> plan_audit(const EventLog& log, const StoreTasks& 
     return t;
   };
   for (const SkuHead& h : *heads) task(h.sku).head = h;
-  for (const LastBlock& b : *blocks) task(b.sku).last_block = b.first;
+  if (blocks) {
+    for (const LastBlock& b : *blocks) task(b.sku).last_block = b.first;
+  } else {
+    plan.damage = blocks.error();
+  }
   for (const SnapshotName& s : wanted.snapshots) task(s.sku).snapshots.push_back(s);
   for (const SavedHead& h : wanted.saved) {
     SaleTask& t = task(sku_id(h.sku));
     t.sku = h.sku;
     t.saved.push_back(h);
   }
-  std::vector<SaleTask> chosen;
   if (wanted.skus.empty()) {
-    for (auto& [id, t] : all) chosen.push_back(std::move(t));
-    return chosen;
+    for (auto& [id, t] : all) plan.tasks.push_back(std::move(t));
+    return plan;
   }
   for (const std::string& sku : wanted.skus) {
     const auto found = all.find(sku_id(sku));
@@ -439,9 +449,9 @@ Result<std::vector<SaleTask>> plan_audit(const EventLog& log, const StoreTasks& 
       return fail(Fault::not_found, fmt::format("no log of SKU {} in this store", sku));
     }
     found->second.sku = sku;
-    chosen.push_back(found->second);
+    plan.tasks.push_back(found->second);
   }
-  return chosen;
+  return plan;
 }
 
 std::vector<SaleReport> audit_store(const EventLog& log, const SnapshotFiles& files,

@@ -33,10 +33,13 @@ enum class Check : std::uint8_t { block, canonical, name, invariant, snapshot, s
 
 std::string_view name_of(Check);
 
-// Something that does not check out. All positions before `seq` have been vouched for.
+// Something that does not check out. A block is vouched for by the one after it, by the recorded
+// head, a snapshot or a saved head. So where the log breaks, the damage may lie before the position
+// where it shows, but not before `from`.
 struct Divergence {
   Check check = Check::block;
-  Seq seq;
+  Seq seq;   // where it shows
+  Seq from;  // the first position that may be concerned
   std::string expected;
   std::string found;
 };
@@ -90,10 +93,17 @@ struct StoreTasks {
   std::vector<SnapshotName> snapshots;  // as listed before the log was opened, see below
 };
 
+struct Plan {
+  std::vector<SaleTask> tasks;
+  // Damage that keeps the store from telling which blocks it has. Whose they are shows when the
+  // sales are audited, unless no sale needs them.
+  std::optional<Error> damage;
+};
+
 // What there is to audit: every sale that has a head, a block, a snapshot or a saved head. A server
 // may go on writing; for snapshots that are listed before the log is opened, the log as opened
 // reaches all their positions. Fails with not_found when a named sale is in none of them.
-Result<std::vector<SaleTask>> plan_audit(const EventLog&, const StoreTasks&);
+Result<Plan> plan_audit(const EventLog&, const StoreTasks&);
 
 // Audits all of them, `jobs` at a time, the longest first; reports in the order of the tasks.
 std::vector<SaleReport> audit_store(const EventLog&, const SnapshotFiles&,

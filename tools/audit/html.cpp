@@ -265,11 +265,12 @@ void add_divergences(std::string& out, const SaleReport& r) {
     add(out, "<p class=\"bad\">Not read to its end: {}</p>\n", escaped(r.failure->message));
   if (r.divergences.empty()) return;
   out +=
-      "<h3 class=\"bad\">What does not check out</h3>\n<table><tr><th>seq</th><th>check</th>"
+      "<h3 class=\"bad\">What does not check "
+      "out</h3>\n<table><tr><th>seq</th><th>from</th><th>check</th>"
       "<th>expected</th><th>found</th></tr>\n";
   for (const Divergence& d : r.divergences) {
-    add(out, "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n", d.seq.value,
-        name_of(d.check), escaped(d.expected), escaped(d.found));
+    add(out, "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n", d.seq.value,
+        d.from.value, name_of(d.check), escaped(d.expected), escaped(d.found));
   }
   out += "</table>\n";
 }
@@ -311,6 +312,7 @@ std::string to_html(const StoreReport& report) {
       good ? "Every sale below is sound and was fair."
            : "Not every sale below is sound and was fair; the red lines tell where.",
       escaped(report.store), escaped(report.program));
+  if (report.damage) add(out, "<p class=\"bad\">{}</p>\n", escaped(report.damage->message));
   std::size_t n = 0;
   for (const SaleReport& r : report.sales) add_sale(out, r, n++ < kMostCharts);
   if (report.sales.size() > kMostCharts) {

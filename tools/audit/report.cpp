@@ -103,8 +103,11 @@ void add_sale(std::string& out, const SaleReport& r) {
   }
   out += '\n';
   for (const Divergence& d : r.divergences) {
-    out += fmt::format("  DIVERGES  seq {}, {}: expected {}; found {}\n", d.seq.value,
-                       name_of(d.check), d.expected, d.found);
+    out += fmt::format("  DIVERGES  seq {}, {}: expected {}; found {}{}\n", d.seq.value,
+                       name_of(d.check), d.expected, d.found,
+                       d.from == d.seq
+                           ? std::string()
+                           : fmt::format(" (the damage may begin at seq {})", d.from.value));
   }
   if (r.failure) out += fmt::format("  FAILED    {}\n", r.failure->message);
   if (r.fairness) add_fairness(out, r, *r.fairness);
@@ -205,6 +208,7 @@ void write_sale(JsonWriter& w, const SaleReport& r) {
     w.begin_object()
         .member("check", name_of(d.check))
         .member("seq", d.seq.value)
+        .member("from", d.from.value)
         .member("expected", d.expected)
         .member("found", d.found)
         .end_object();
@@ -238,8 +242,8 @@ void write_sale(JsonWriter& w, const SaleReport& r) {
 }  // namespace
 
 bool StoreReport::sound() const {
-  return std::all_of(sales.begin(), sales.end(),
-                     [](const SaleReport& r) { return r.divergences.empty(); });
+  return !damage && std::all_of(sales.begin(), sales.end(),
+                                [](const SaleReport& r) { return r.divergences.empty(); });
 }
 
 bool StoreReport::fair() const {
@@ -262,9 +266,11 @@ std::string to_text(const StoreReport& report) {
     diverge += !r.sound();
     unfair += !r.fair();
   }
+  if (report.damage) out += fmt::format("DAMAGED     {}\n", report.damage->message);
   out += fmt::format("{} sales, {} events in {:.3f} s: {}", grouped(report.sales.size()),
                      grouped(events), report.seconds,
-                     diverge == 0 ? "all sound" : fmt::format("{} DIVERGE", diverge));
+                     diverge == 0 ? report.damage ? "the sales are sound" : "all sound"
+                                  : fmt::format("{} DIVERGE", diverge));
   if (report.fairness) {
     out += unfair == 0 ? ", all fair" : fmt::format(", {} NOT FAIR", unfair);
   }
@@ -283,6 +289,7 @@ std::string to_json(const StoreReport& report) {
                                            : "ok")
       .member("sound", report.sound());
   if (report.fairness) w.member("fair", report.fair());
+  if (report.damage) w.member("damage", report.damage->message);
   w.key("seconds").raw(fmt::format("{:.6f}", report.seconds));
   w.key("sales").begin_array();
   for (const SaleReport& r : report.sales) write_sale(w, r);

@@ -1,6 +1,7 @@
 // What an audit found, for people (text, one HTML page) and for programs (JSON).
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@ struct StoreReport {
   std::string store;    // the data directory as it was named
   std::string program;  // "fairsale 1.2.3"
   bool fairness = false;
+  std::optional<Error> damage;  // of the store as a whole, see Plan
   std::vector<SaleReport> sales;
   double seconds = 0;
 
