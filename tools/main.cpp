@@ -19,6 +19,7 @@ int main(int argc, char** argv) {
   cli::add_replay(app, exit_code);
   cli::add_log(app, exit_code);
   cli::add_diff(app, exit_code);
+  cli::add_audit(app, exit_code);
   cli::add_token(app, exit_code);
   cli::add_backup(app, exit_code);
   cli::add_repair(app, exit_code);

@@ -10,8 +10,25 @@ namespace {
 
 constexpr char kHex[] = "0123456789abcdef";
 
-// The length of the well-formed UTF-8 sequence at the start of `s`, 0 when it is malformed
-// (overlong, a surrogate, beyond U+10FFFF or cut off).
+constexpr bool is_plain(unsigned char c) { return c >= 0x20 && c < 0x7f && c != '"' && c != '\\'; }
+
+void put_digits(char* at, unsigned value, std::size_t width) {
+  for (std::size_t i = width; i-- > 0; value /= 10) at[i] = static_cast<char>('0' + value % 10);
+}
+
+// Reads exactly `width` digits; -1 when they are not all digits.
+int get_digits(std::string_view s, std::size_t at, std::size_t width) {
+  if (at + width > s.size()) return -1;
+  int value = 0;
+  for (std::size_t i = at; i < at + width; ++i) {
+    if (s[i] < '0' || s[i] > '9') return -1;
+    value = value * 10 + (s[i] - '0');
+  }
+  return value;
+}
+
+}  // namespace
+
 std::size_t utf8_length(std::string_view s) {
   const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(s[i]); };
   const auto continues = [&](std::size_t from, std::size_t to) {
@@ -38,25 +55,6 @@ std::size_t utf8_length(std::string_view s) {
   }
   return 0;
 }
-
-constexpr bool is_plain(unsigned char c) { return c >= 0x20 && c < 0x7f && c != '"' && c != '\\'; }
-
-void put_digits(char* at, unsigned value, std::size_t width) {
-  for (std::size_t i = width; i-- > 0; value /= 10) at[i] = static_cast<char>('0' + value % 10);
-}
-
-// Reads exactly `width` digits; -1 when they are not all digits.
-int get_digits(std::string_view s, std::size_t at, std::size_t width) {
-  if (at + width > s.size()) return -1;
-  int value = 0;
-  for (std::size_t i = at; i < at + width; ++i) {
-    if (s[i] < '0' || s[i] > '9') return -1;
-    value = value * 10 + (s[i] - '0');
-  }
-  return value;
-}
-
-}  // namespace
 
 void append_json_string(std::string& out, std::string_view text) {
   out += '"';

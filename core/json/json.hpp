@@ -19,6 +19,10 @@ namespace fairsale {
 // Appends `text` as a JSON string with its quotes. Bytes that are not UTF-8 become U+FFFD.
 void append_json_string(std::string& out, std::string_view text);
 
+// The length of the well-formed UTF-8 sequence at the start of `s`, which is not empty; 0 when it
+// is malformed (overlong, a surrogate, beyond U+10FFFF or cut off).
+std::size_t utf8_length(std::string_view s);
+
 // "2026-11-24T06:00:00.000Z": 24 characters, for the years 0000 to 9999.
 using Rfc3339 = std::array<char, 24>;
 Rfc3339 rfc3339(Timestamp);

@@ -82,6 +82,7 @@ class BlockView {
   std::span<const std::byte> bytes() const { return bytes_; }
   const BlockHeader& header() const { return header_; }
   const Digest& digest() const { return digest_; }
+  std::span<const std::byte> payload() const { return payload_; }
   Seq last() const { return Seq{header_.first.value + header_.count - 1}; }
 
   // Checks that this block continues a log whose head is `head`: SKU aside, gap-free position,

@@ -29,6 +29,11 @@ struct SkuHead {
   Head head;
 };
 
+struct LastBlock {
+  SkuId sku;
+  Seq first;  // the position of the block's first event
+};
+
 // A processor's state at a position, so that recovery need not fold the log from its start. May
 // always be deleted.
 struct Snapshot {
@@ -63,6 +68,9 @@ class EventLog {
   // failure may still take it back. A SKU of which nothing is known to be durable has an empty
   // head. Differs from heads() only in a log that was opened for reading only.
   virtual Result<std::vector<SkuHead>> durable_heads() const { return heads(); }
+  // The last block of each SKU that has any, by id, as stored: by the blocks' keys alone, whatever
+  // heads() says. Where the two differ, one of them was changed behind the log's back.
+  virtual Result<std::vector<LastBlock>> last_blocks() const = 0;
 
   // Keeps `sale` as the SKU's newest snapshot (older ones are dropped, the latest two stay).
   // Not synced: losing one costs time, not data; a failure leaves the log alive. Thread-safe, for

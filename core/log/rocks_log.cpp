@@ -63,6 +63,7 @@ class RocksLog : public EventLog {
                     const std::function<bool(const BlockView&)>& visit) const override;
   Result<std::vector<SkuHead>> heads() const override;
   Result<std::vector<SkuHead>> durable_heads() const override;
+  Result<std::vector<LastBlock>> last_blocks() const override;
   Result<void> put_snapshot(SkuId sku, const Head& at, const Sale& sale) override;
   Result<std::optional<Snapshot>> snapshot(SkuId sku, Seq at_most) const override;
   void settle() override;
@@ -669,6 +670,26 @@ Result<Head> RocksLog::head_as_of(SkuId sku, std::uint64_t sequence) const {
     }
     if (versions.size() < most) return Head{};
   }
+}
+
+Result<std::vector<LastBlock>> RocksLog::last_blocks() const {
+  rocksdb::ReadOptions ro;
+  ro.fill_cache = false;
+  const std::unique_ptr<rocksdb::Iterator> it(database_.db->NewIterator(ro, database_.blocks));
+  std::vector<LastBlock> blocks;
+  it->SeekToFirst();
+  while (it->Valid()) {
+    const auto key = parse_key(it->key().ToStringView());
+    if (!key) return fail(Fault::damaged, "the log holds a key that is not one of a block.");
+    // From its first block to its last, past all between.
+    it->SeekForPrev(slice(block_key(key->sku, Seq{~std::uint64_t{0}})));
+    const auto last = it->Valid() ? parse_key(it->key().ToStringView()) : std::nullopt;
+    if (!last || last->sku != key->sku) break;
+    blocks.push_back({last->sku, last->first});
+    it->Next();
+  }
+  if (!it->status().ok()) return rocks_failure("cannot read the blocks' keys", it->status());
+  return blocks;
 }
 
 // "SKU sneaker-1 (0123456789abcdef)", or the id alone when the first block does not tell the name.

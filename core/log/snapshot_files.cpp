@@ -140,6 +140,23 @@ class FileSource : public ByteSource {
   Sha256* sha_;
 };
 
+// Reads the header and checks it against the place where the file lies.
+Result<Header> read_header(const File& file, const fs::path& path, SkuId sku, Seq seq) {
+  std::array<std::byte, kHeaderSize> bytes;
+  const auto n = read_at(file, path, 0, bytes);
+  if (!n) return tl::unexpected(n.error());
+  if (*n != kHeaderSize) {
+    return fail(Fault::damaged, fmt::format("the file is cut short: {} bytes", *n));
+  }
+  const auto h = decode(bytes);
+  if (!h) return fail(Fault::damaged, "its header does not check out");
+  if (h->sku != sku || h->head.seq != seq) {
+    return fail(Fault::damaged, fmt::format("its header is of SKU {:016x}, position {}",
+                                            h->sku.value, h->head.seq.value));
+  }
+  return *h;
+}
+
 Digest digest_of(const File& file, const fs::path& name, std::uint64_t size) {
   Sha256 sha;
   FileSource source(file, name, size, &sha);
@@ -173,11 +190,8 @@ std::vector<std::uint64_t> positions_in(const fs::path& directory) {
 std::optional<Snapshot> load(const fs::path& path, SkuId sku, Seq seq) {
   auto file = open_file(path, O_RDONLY);
   if (!file) return std::nullopt;
-  std::array<std::byte, kHeaderSize> bytes;
-  const auto n = read_at(*file, path, 0, bytes);
-  if (!n || *n != kHeaderSize) return std::nullopt;
-  const auto h = decode(bytes);
-  if (!h || h->sku != sku || h->head.seq != seq) return std::nullopt;
+  const auto h = read_header(*file, path, sku, seq);
+  if (!h) return std::nullopt;
   // restore() checks what it reads, so it may run before the digest is known, which for a large
   // state another thread finds out meanwhile; its result counts only when the digest is right and
   // the file ends where it should.
@@ -194,6 +208,32 @@ std::optional<Snapshot> load(const fs::path& path, SkuId sku, Seq seq) {
 }
 
 }  // namespace
+
+struct StoredSnapshot::Impl {
+  Impl(File f, fs::path p, const Header& h)
+      : file(std::move(f)), path(std::move(p)), header(h), source(file, path, h.size, nullptr) {}
+
+  const File file;
+  const fs::path path;
+  const Header header;
+  FileSource source;
+};
+
+StoredSnapshot::StoredSnapshot(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+StoredSnapshot::~StoredSnapshot() = default;
+StoredSnapshot::StoredSnapshot(StoredSnapshot&&) noexcept = default;
+StoredSnapshot& StoredSnapshot::operator=(StoredSnapshot&&) noexcept = default;
+
+const Head& StoredSnapshot::head() const { return impl_->header.head; }
+const Digest& StoredSnapshot::state() const { return impl_->header.state; }
+std::uint64_t StoredSnapshot::size() const { return impl_->header.size; }
+std::span<const std::byte> StoredSnapshot::next() { return impl_->source.next(); }
+
+std::uint64_t StoredSnapshot::stored_bytes() const {
+  std::error_code ec;
+  const std::uint64_t all = fs::file_size(impl_->path, ec);
+  return ec || all < kHeaderSize ? 0 : all - kHeaderSize;
+}
 
 SnapshotFiles::SnapshotFiles(fs::path directory, bool writable) : directory_(std::move(directory)) {
   if (!writable) return;
@@ -246,6 +286,34 @@ std::optional<Snapshot> SnapshotFiles::newest(
     if (s && in_log(s->head)) return s;
   }
   return std::nullopt;
+}
+
+std::vector<SnapshotName> SnapshotFiles::all() const {
+  std::vector<SnapshotName> names;
+  std::error_code ec;
+  for (auto it = fs::directory_iterator(directory_, ec); !ec && it != fs::directory_iterator();
+       it.increment(ec)) {
+    const std::string name = it->path().filename().string();
+    std::uint64_t sku = 0;
+    const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), sku, 16);
+    if (error != std::errc() || end != name.data() + name.size()) continue;
+    for (const std::uint64_t seq : positions_in(it->path())) {
+      names.push_back({SkuId{sku}, Seq{seq}});
+    }
+  }
+  std::sort(names.begin(), names.end(), [](const SnapshotName& a, const SnapshotName& b) {
+    return std::pair(a.sku, a.seq) < std::pair(b.sku, b.seq);
+  });
+  return names;
+}
+
+Result<StoredSnapshot> SnapshotFiles::open(const SnapshotName& name) const {
+  const fs::path path = directory_of(directory_, name.sku) / file_name(name.seq.value);
+  auto file = open_file(path, O_RDONLY);
+  if (!file) return tl::unexpected(file.error());
+  const auto header = read_header(*file, path, name.sku, name.seq);
+  if (!header) return tl::unexpected(header.error());
+  return StoredSnapshot(std::make_unique<StoredSnapshot::Impl>(std::move(*file), path, *header));
 }
 
 }  // namespace fairsale

@@ -7,11 +7,40 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <optional>
+#include <vector>
 
 #include "core/log/event_log.hpp"
 
 namespace fairsale {
+
+// One snapshot as it lies in its file, for who wants to judge it instead of using it: what its
+// header says, then the bytes of the state. Only the header has been checked.
+class StoredSnapshot final : public ByteSource {
+ public:
+  ~StoredSnapshot();
+  StoredSnapshot(StoredSnapshot&&) noexcept;
+  StoredSnapshot& operator=(StoredSnapshot&&) noexcept;
+
+  const Head& head() const;            // the position it says it was taken at
+  const Digest& state() const;         // what the digest of its bytes should be
+  std::uint64_t size() const;          // how many bytes of state it should have
+  std::uint64_t stored_bytes() const;  // how many there are in the file
+
+  std::span<const std::byte> next() override;
+
+ private:
+  friend class SnapshotFiles;
+  struct Impl;
+  explicit StoredSnapshot(std::unique_ptr<Impl>);
+  std::unique_ptr<Impl> impl_;
+};
+
+struct SnapshotName {
+  SkuId sku;
+  Seq seq;
+};
 
 // Thread-safe, for different SKUs.
 class SnapshotFiles {
@@ -26,6 +55,13 @@ class SnapshotFiles {
   // passed over.
   std::optional<Snapshot> newest(SkuId sku, Seq at_most,
                                  const std::function<bool(const Head&)>& in_log) const;
+
+  // All that are there, sound or not, by SKU and position.
+  std::vector<SnapshotName> all() const;
+
+  // Opens one of them. Fails with not_found when it is gone, which a writer may do at any time,
+  // and with damaged when its header is not one of a snapshot of this SKU at this position.
+  Result<StoredSnapshot> open(const SnapshotName&) const;
 
  private:
   std::filesystem::path directory_;
