@@ -21,6 +21,7 @@ inline constexpr int kIo = 3;
 void add_rush(CLI::App& app, int& exit_code);
 void add_check(CLI::App& app, int& exit_code);
 void add_replay(CLI::App& app, int& exit_code);
+void add_explain(CLI::App& app, int& exit_code);
 void add_state(CLI::App& app, int& exit_code);
 void add_token(CLI::App& app, int& exit_code);
 

@@ -17,6 +17,7 @@ int main(int argc, char** argv) {
   cli::add_rush(app, exit_code);
   cli::add_check(app, exit_code);
   cli::add_replay(app, exit_code);
+  cli::add_explain(app, exit_code);
   cli::add_state(app, exit_code);
   cli::add_token(app, exit_code);
   try {
