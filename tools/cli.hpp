@@ -24,6 +24,7 @@ void add_replay(CLI::App& app, int& exit_code);
 void add_explain(CLI::App& app, int& exit_code);
 void add_state(CLI::App& app, int& exit_code);
 void add_token(CLI::App& app, int& exit_code);
+void add_what_if(CLI::App& app, int& exit_code);
 
 // Says on stderr what is wrong and returns the exit code for it.
 int complain(const Error&);

@@ -20,6 +20,7 @@ int main(int argc, char** argv) {
   cli::add_explain(app, exit_code);
   cli::add_state(app, exit_code);
   cli::add_token(app, exit_code);
+  cli::add_what_if(app, exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

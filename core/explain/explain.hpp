@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/engine/recovery.hpp"
+#include "core/explain/tally.hpp"
 
 namespace fairsale {
 
@@ -24,15 +25,6 @@ struct Question {
 inline constexpr std::size_t kMaxSteps = 200;   // listed of one purchase
 inline constexpr std::size_t kMaxStories = 32;  // purchases of one customer
 inline constexpr std::size_t kMaxAheadListed = 1000;
-
-// Purchases and their units.
-struct Tally {
-  std::uint64_t purchases = 0;
-  std::uint64_t units = 0;
-
-  void add(std::uint32_t quantity) { ++purchases, units += quantity; }
-  friend bool operator==(const Tally&, const Tally&) = default;
-};
 
 // One thing that happened to the purchase, or to the sale while the purchase was undecided.
 struct Step {

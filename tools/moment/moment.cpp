@@ -55,13 +55,12 @@ Look look_at(const Moment& m, std::optional<CustomerIndex> customer, std::option
     const Purchase& p = sale.purchase(PurchaseIndex{i});
     Standing s{.purchase = PurchaseIndex{i}};
     if (p.status == PurchaseStatus::waiting) {
-      s.place = ++look.line.purchases;
-      look.line.units += p.quantity;
+      look.line.add(p.quantity);
+      s.place = static_cast<std::uint32_t>(look.line.purchases);
       if (look.next.size() < kMaxNext) look.next.push_back(p.seq);
     } else if (holds_units(p.status) && p.until + terms.grace <= m.now) {
       s.due = true;
-      ++look.due.holds.purchases;
-      look.due.holds.units += p.quantity;
+      look.due.holds.add(p.quantity);
     }
     if ((customer && p.customer == customer->value) || (purchase && p.seq == *purchase)) {
       if (look.chosen.size() < kMaxStandings) {

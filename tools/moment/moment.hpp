@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/engine/recovery.hpp"
+#include "core/explain/tally.hpp"
 
 namespace fairsale::cli {
 
@@ -30,17 +31,11 @@ Result<Moment> moment_at(const EventLog&, const SkuHead&, Timestamp time);
 // blocks, however long the log.
 Result<Seq> position_at(const EventLog&, const SkuHead&, Timestamp time);
 
-// Purchases and their units.
-struct Count {
-  std::uint32_t purchases = 0;
-  std::uint64_t units = 0;
-};
-
 // What time has brought by Moment::now and no event has decided yet.
 struct Due {
   bool opening = false;
   bool end = false;
-  Count holds;  // whose deadline, grace included, has come
+  Tally holds;  // whose deadline, grace included, has come
 };
 
 struct Standing {
@@ -51,7 +46,7 @@ struct Standing {
 
 struct Look {
   Due due;
-  Count line;                    // all who wait
+  Tally line;                    // all who wait
   std::vector<Seq> next;         // the first of them, in their order
   std::vector<Standing> chosen;  // whose standing was asked for, in log order
   std::uint32_t left_out = 0;    // purchases that were asked for and are too many to list
