@@ -55,7 +55,7 @@ std::string signed_text(std::int64_t n) { return n == 0 ? "" : fmt::format("{:+}
 
 void print_row(std::string_view name, std::string_view a, std::string_view b,
                std::string_view difference = {}) {
-  fmt::print("  {:<26}{:>26}{:>26}{:>14}\n", name, a, b, difference);
+  fmt::print("  {:<26}{:>30}{:>30}{:>14}\n", name, a, b, difference);
 }
 
 void print_row(std::string_view name, std::uint64_t a, std::uint64_t b) {
