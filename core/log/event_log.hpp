@@ -58,7 +58,8 @@ class EventLog {
   // The heads of all SKUs as recorded with their last blocks, ordered by id.
   virtual Result<std::vector<SkuHead>> heads() const = 0;
 
-  // Keeps `sale` as the SKU's newest snapshot (older ones are dropped, the latest two stay).
+  // Keeps `sale` as the SKU's newest snapshot. The latest two stay, and of those before, as many
+  // as a store may keep so that their number and size stay in proportion (snapshot_files.hpp).
   // Not synced: losing one costs time, not data; a failure leaves the log alive. Thread-safe, for
   // different SKUs.
   virtual Result<void> put_snapshot(SkuId sku, const Head& at, const Sale& sale) = 0;
