@@ -23,6 +23,7 @@ std::string text_of(Timestamp t) {
 std::string units(std::uint64_t n) { return fmt::format("{} unit{}", n, n == 1 ? "" : "s"); }
 
 std::string tally(const Tally& t) {
+  if (t.purchases == 0) return "nobody";
   return fmt::format("{} purchase{} of {}", t.purchases, t.purchases == 1 ? "" : "s",
                      units(t.units));
 }
@@ -50,7 +51,7 @@ void append_steps(std::string& out, const Story& s) {
 
 void append_ahead(std::string& out, std::string_view sku, const Ahead& a) {
   append(out,
-         "  ahead of it then: {} that waited, {} with units held, {} ordered\n"
+         "  ahead of it: {} waiting, {} with units held, {} with an order\n"
          "    what became of them:",
          tally(a.waiting), tally(a.holding), tally(a.ordered));
   bool any = false;
@@ -73,7 +74,7 @@ void append_afterwards(std::string& out, const Afterwards& a) {
   append(out, "  afterwards (from position {}): {} came back", a.since.value,
          units(a.came_back.units));
   if (a.stock_added > 0) append(out, ", {} were added to the stock", a.stock_added);
-  append(out, "; {} got units\n", tally(a.served));
+  append(out, "; {} got units\n", a.served.purchases == 0 ? "nobody else" : tally(a.served));
   if (a.chance) {
     append(out,
            "    The same attempt with a new key would have been reserved after position {} "

@@ -20,7 +20,9 @@ std::string_view sentence_of(DecisionKind k) {
       return "Enough units were free and nobody who could take them stood before it, so they were "
              "held until the deadline.";
     case DecisionKind::waiting:
-      return "All that it could have were held for others, so it took the next place in line.";
+      return "What it asked for was not free, but might still come back, so it took the next place "
+             "in "
+             "line.";
     case DecisionKind::offered:
       return "Units came back and its turn in line had come, so they were held for it until the "
              "deadline.";
