@@ -5,7 +5,6 @@
 
 #include <CLI/CLI.hpp>
 #include <cmath>
-#include <map>
 #include <memory>
 
 #include "core/json/json.hpp"
@@ -28,7 +27,7 @@ struct WhatIfOptions {
   std::optional<std::uint32_t> limit;
   std::optional<std::uint32_t> units_per_purchase;
   std::optional<std::uint32_t> line_limit;
-  std::optional<LinePolicy> line_policy;
+  std::string line_policy;
   std::size_t list = 0;
   bool json = false;
 };
@@ -204,7 +203,10 @@ Result<int> run_what_if(const WhatIfOptions& o) {
   overrides.limit_per_customer = quantity(o.limit);
   overrides.units_per_purchase = quantity(o.units_per_purchase);
   overrides.line_limit = o.line_limit;
-  overrides.line_policy = o.line_policy;
+  if (!o.line_policy.empty()) {
+    overrides.line_policy =
+        o.line_policy == "strict" ? LinePolicy::strict : LinePolicy::skip_if_unfit;
+  }
 
   const auto store = open_store(o.directory);
   if (!store) return tl::unexpected(store.error());
@@ -262,8 +264,8 @@ void add_what_if(CLI::App& app, int& exit_code) {
       ->check(CLI::Range(0U, kMaxLine));
   c->add_option("--units-per-purchase", o->units_per_purchase, "The most one purchase may ask for")
       ->check(CLI::Range(1U, kMaxUnitsPerPurchase));
-  c->add_option("--line-policy", o->line_policy, "strict or skip_if_unfit")
-      ->transform(CLI::CheckedTransformer(kPolicies));
+  c->add_option("--line-policy", o->line_policy, "Who is served first")
+      ->check(CLI::IsMember({"strict", "skip_if_unfit"}));
   c->add_option("--list", o->list, "Name so many purchases of each kind of difference")
       ->check(CLI::Range(std::size_t{0}, std::size_t{1'000'000}));
   c->add_flag("--json", o->json, "As one JSON object");

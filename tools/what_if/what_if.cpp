@@ -77,18 +77,17 @@ class Other {
   explicit Other(const Overrides& overrides) : overrides_(overrides) {}
 
   Event operator()(const Event& event, const Sale& real, const Sale& other) {
-    return std::visit([&](const auto& e) -> Event { return alter(e, real, other); }, event);
+    if (const auto* e = std::get_if<SaleScheduled>(&event)) return alter(*e);
+    if (const auto* e = std::get_if<SaleChanged>(&event)) return alter(*e, real, other);
+    if (const auto* e = std::get_if<StockAdjusted>(&event)) return alter(*e);
+    if (const auto* e = std::get_if<OfferDeclined>(&event)) return alter(*e, other);
+    return event;
   }
 
   bool unsellable() const { return unsellable_; }
 
  private:
-  template <class E>
-  Event alter(const E& e, const Sale&, const Sale&) {
-    return e;
-  }
-
-  Event alter(SaleScheduled e, const Sale&, const Sale&) {
+  Event alter(SaleScheduled e) {
     // What was refused stays so: a sale must not begin at different positions.
     if (check_terms(e.terms) != TermsFault::none) return e;
     override_terms(e.terms, overrides_);
@@ -103,12 +102,12 @@ class Other {
     return e;
   }
 
-  Event alter(StockAdjusted e, const Sale&, const Sale&) {
+  Event alter(StockAdjusted e) {
     if (overrides_.stock) e.stock = *overrides_.stock;
     return e;
   }
 
-  Event alter(const OfferDeclined& e, const Sale&, const Sale& other) {
+  Event alter(const OfferDeclined& e, const Sale& other) {
     const auto index = other.find_purchase(e.purchase);
     const bool offered = index && (other.purchase(*index).status == PurchaseStatus::offered ||
                                    other.purchase(*index).status == PurchaseStatus::declined);
