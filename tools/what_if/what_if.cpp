@@ -51,7 +51,7 @@ class World final : public DecisionSink {
       if (p.status == PurchaseStatus::ordered) out_.ordered.add(p.quantity);
     }
     out_.revenue = static_cast<std::int64_t>(out_.ordered.units) * sale_.terms().price.amount.value;
-    return std::move(out_);
+    return out_;
   }
 
   const Sale& sale() const { return sale_; }
