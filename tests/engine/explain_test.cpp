@@ -143,6 +143,25 @@ TEST_F(Explained, AWriteOffBringsNothingBackAndMoreStockDoes) {
   EXPECT_EQ(story(bert).afterwards->chance, more);
 }
 
+// What was free then belonged to the line, and who left the line gave no units back.
+TEST_F(Explained, AnotherAttemptHasNoChanceBehindALine) {
+  auto sale = scheduled("a", 2);
+  sale.terms.line_limit = 1;
+  happen(sale);
+  const Seq anna = buy("anna");
+  const Seq bert = buy("bert");
+  const Seq carl = buy("carl", "k", 2);  // waits for both
+  const Seq dora = buy("dora");          // the line is full
+  EXPECT_EQ(story(dora).reason, Reason::line_full);
+  happen(PurchaseCancelled{anna});  // one is free, and carl wants two
+  EXPECT_EQ(story(dora).afterwards->came_back, (Tally{1, 1}));
+  EXPECT_FALSE(story(dora).afterwards->chance);
+  const Seq left = happen(PurchaseCancelled{carl});
+  EXPECT_EQ(story(dora).afterwards->came_back, (Tally{1, 1}));
+  EXPECT_EQ(story(dora).afterwards->chance, left);
+  EXPECT_EQ(story(bert).status, PurchaseStatus::reserved);
+}
+
 TEST_F(Explained, WhoPaidTooLateLearnsTheDeadline) {
   happen(scheduled("a", 1));
   const Seq anna = buy("anna");
