@@ -29,6 +29,9 @@ void add_backup(CLI::App& app, int& exit_code);  // and restore
 void add_repair(CLI::App& app, int& exit_code);
 void add_completions(CLI::App& app, int& exit_code);
 void add_man(CLI::App& app, int& exit_code);
+void add_explain(CLI::App& app, int& exit_code);
+void add_state(CLI::App& app, int& exit_code);
+void add_what_if(CLI::App& app, int& exit_code);
 
 // Says on stderr what is wrong and returns the exit code for it.
 int complain(const Error&);

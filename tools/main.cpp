@@ -25,6 +25,9 @@ int main(int argc, char** argv) {
   cli::add_repair(app, exit_code);
   cli::add_completions(app, exit_code);
   cli::add_man(app, exit_code);
+  cli::add_explain(app, exit_code);
+  cli::add_state(app, exit_code);
+  cli::add_what_if(app, exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
@@ -25,7 +26,8 @@ namespace {
 constexpr std::uint32_t kMagic = 0x4e535346;  // "FSSN" as bytes
 constexpr std::uint16_t kVersion = 1;
 constexpr std::size_t kHeaderSize = 108;
-constexpr std::size_t kKept = 2;
+constexpr std::size_t kKept = 2;                               // of the latest
+constexpr std::uint64_t kSparseFrom = std::uint64_t{1} << 20;  // before, folding is fast enough
 constexpr std::size_t kBuffer = std::size_t{256} * 1024;
 constexpr std::string_view kUnfinished = ".unfinished";
 
@@ -187,6 +189,34 @@ std::vector<std::uint64_t> positions_in(const fs::path& directory) {
   return positions;
 }
 
+// Numbers the intervals between the positions 2^n and 1.5 * 2^n; what is before kSparseFrom is one.
+int interval_of(std::uint64_t seq) {
+  if (seq < kSparseFrom) return 0;
+  const auto bits = static_cast<int>(std::bit_width(seq));
+  return 2 * bits + static_cast<int>(seq >> (bits - 2) & 1);
+}
+
+// Which of these positions, newest first, are not to be kept when `at` is the newest of the log.
+std::vector<std::uint64_t> superfluous(const std::vector<std::uint64_t>& positions,
+                                       std::uint64_t at) {
+  std::vector<std::uint64_t> out;
+  std::size_t kept = 0;
+  for (std::size_t i = 0; i < positions.size(); ++i) {
+    const std::uint64_t seq = positions[i];
+    // Positions after `at` are of a log that was since replaced by an older one.
+    const bool of_this_log = seq <= at;
+    if (of_this_log && kept < kKept) {
+      ++kept;
+      continue;
+    }
+    const bool first_of_interval =
+        i + 1 == positions.size() || interval_of(positions[i + 1]) != interval_of(seq);
+    if (of_this_log && seq >= kSparseFrom && first_of_interval) continue;
+    out.push_back(seq);
+  }
+  return out;
+}
+
 std::optional<Snapshot> load(const fs::path& path, SkuId sku, Seq seq) {
   auto file = open_file(path, O_RDONLY);
   if (!file) return std::nullopt;
@@ -268,10 +298,7 @@ Result<void> SnapshotFiles::put(SkuId sku, const Head& at, const Sale& sale) {
     fs::remove(fresh, ec);
     return written;
   }
-  // Positions after this one are of a log that was since replaced by an older one.
-  std::size_t kept = 0;
-  for (const std::uint64_t seq : positions_in(directory)) {
-    if (seq <= at.seq.value && kept++ < kKept) continue;
+  for (const std::uint64_t seq : superfluous(positions_in(directory), at.seq.value)) {
     fs::remove(directory / file_name(seq), ec);
   }
   return {};
