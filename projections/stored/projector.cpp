@@ -284,54 +284,45 @@ Result<void> Projector::forget_dropped() {
   return {};
 }
 
-Result<void> Projector::rebuild(StoredProjection p, bool force) {
+// Writes a projection's entry as `change` leaves it, if that says done.
+template <class Change>
+GenerationChange Projector::change_catalog(StoredProjection p, Change&& change) {
   {
     const std::scoped_lock lock(mutex_);
-    if (!store_) return tl::unexpected(error_.value_or(Error{Fault::io, "there is no store"}));
+    if (!store_) return GenerationChange::unavailable;
     CatalogEntry next = catalog_[index_of(p)];
-    if (next.in_state(GenerationState::building) != nullptr) {
-      return fail(Fault::busy, fmt::format("{} is being rebuilt already", name_of(p)));
-    }
-    if (next.generations.size() >= kMaxGenerations) {
-      return fail(Fault::busy, fmt::format("{} generations of {} are kept, and no more may be: let "
-                                           "go of old ones first",
-                                           next.generations.size(), name_of(p)));
-    }
-    next.generations.push_back({next.next++, GenerationState::building, force});
-    next.mismatch.reset();
-    if (auto ok = store_->put_catalog(p, next); !ok) return ok;
+    const GenerationChange outcome = change(next);
+    if (outcome != GenerationChange::done) return outcome;
+    if (auto ok = store_->put_catalog(p, next); !ok) return GenerationChange::unavailable;
     catalog_[index_of(p)] = std::move(next);
     catalog_changed_ = true;
   }
   bell_.ring();
-  return {};
+  return GenerationChange::done;
 }
 
-Result<void> Projector::drop(StoredProjection p, std::uint32_t generation) {
-  {
-    const std::scoped_lock lock(mutex_);
-    if (!store_) return tl::unexpected(error_.value_or(Error{Fault::io, "there is no store"}));
-    CatalogEntry next = catalog_[index_of(p)];
+GenerationChange Projector::rebuild(StoredProjection p, bool force) {
+  return change_catalog(p, [&](CatalogEntry& entry) {
+    if (entry.in_state(GenerationState::building) != nullptr) return GenerationChange::under_way;
+    if (entry.generations.size() >= kMaxGenerations) return GenerationChange::too_many;
+    entry.generations.push_back({entry.next++, GenerationState::building, force});
+    entry.mismatch.reset();
+    return GenerationChange::done;
+  });
+}
+
+GenerationChange Projector::drop(StoredProjection p, std::uint32_t generation) {
+  return change_catalog(p, [&](CatalogEntry& entry) {
     const auto found =
-        std::find_if(next.generations.begin(), next.generations.end(), [&](const Generation& g) {
+        std::find_if(entry.generations.begin(), entry.generations.end(), [&](const Generation& g) {
           return g.number == generation && g.state != GenerationState::dropped;
         });
-    if (found == next.generations.end()) {
-      return fail(Fault::not_found, fmt::format("{} has no generation {}", name_of(p), generation));
-    }
-    if (found->state == GenerationState::current) {
-      return fail(Fault::invalid, fmt::format("generation {} of {} is the current one: it answers "
-                                              "reads",
-                                              generation, name_of(p)));
-    }
+    if (found == entry.generations.end()) return GenerationChange::unknown;
+    if (found->state == GenerationState::current) return GenerationChange::in_use;
     found->state = GenerationState::dropped;
-    if (next.mismatch && next.mismatch->generation == generation) next.mismatch.reset();
-    if (auto ok = store_->put_catalog(p, next); !ok) return ok;
-    catalog_[index_of(p)] = std::move(next);
-    catalog_changed_ = true;
-  }
-  bell_.ring();
-  return {};
+    if (entry.mismatch && entry.mismatch->generation == generation) entry.mismatch.reset();
+    return GenerationChange::done;
+  });
 }
 
 // ---- Live rows ----
@@ -429,9 +420,12 @@ void Projector::give_up_on(SkuId sku, const Error& error) {
   urgent_.erase(sku.value);
   stale_.erase(sku.value);
   broken_.insert(sku.value);
-  if (options_.report) options_.report(error);
+  const Error told{Fault::io,
+                   fmt::format("SKU {:016x} cannot be read from the log and stays behind: {}",
+                               sku.value, error.message)};
+  if (options_.report) options_.report(told);
   const std::scoped_lock lock(mutex_);
-  error_ = error;
+  error_ = told;
 }
 
 // Folds a piece of one SKU that is behind. The log's damage is not the store's: it leaves the SKU

@@ -54,6 +54,16 @@ struct ProjectionStatus {
 
 std::string_view name_of(ProjectionStatus::State);
 
+// What came of rebuild() and drop().
+enum class GenerationChange {
+  done,
+  under_way,    // one is being built already
+  too_many,     // as many as may be are kept
+  unknown,      // there is no such generation
+  in_use,       // it is the current one
+  unavailable,  // the store cannot be written; see error()
+};
+
 struct ProjectorOptions {
   std::filesystem::path directory;  // of the store; see projections_directory()
   std::uint64_t piece = 8192;       // events that are folded between two looks at the queues
@@ -100,12 +110,11 @@ class Projector {
   // Why the store is unavailable, or what keeps a SKU's log from being read.
   std::optional<Error> error() const;
 
-  // Begins to build a new generation. Fails with busy when one is being built or as many as may be
-  // are kept, io and others when the store fails. Survives a kill once it has returned.
-  Result<void> rebuild(StoredProjection, bool force);
-  // Lets go of a generation; one that is being built is given up. Fails with not_found, or with
-  // invalid when it is the current one.
-  Result<void> drop(StoredProjection, std::uint32_t generation);
+  // Begins to build a new generation, which becomes current even when it differs if `force`.
+  // Survives a kill once it has returned.
+  GenerationChange rebuild(StoredProjection, bool force);
+  // Lets go of a generation; one that is being built is given up.
+  GenerationChange drop(StoredProjection, std::uint32_t generation);
 
  private:
   // A generation that is kept up to date, and what it comes to over all SKUs.
@@ -120,6 +129,8 @@ class Projector {
 
   void run();
   bool available();
+  template <class Change>
+  GenerationChange change_catalog(StoredProjection, Change&&);
   Result<void> open_store();
   void move_aside();
   bool failed(const Error&);

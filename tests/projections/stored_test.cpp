@@ -347,8 +347,8 @@ TEST_F(Stored, ARebuildSwitchesBesideSalesAndKeepsTheOldGeneration) {
   sell(life, 10);
   life.settle();
   const GenerationId before = life.current(StoredProjection::orders);
-  ASSERT_TRUE(life.projector.rebuild(StoredProjection::orders, false));
-  EXPECT_EQ(life.projector.rebuild(StoredProjection::orders, false).error().fault, Fault::busy);
+  ASSERT_EQ(life.projector.rebuild(StoredProjection::orders, false), GenerationChange::done);
+  EXPECT_EQ(life.projector.rebuild(StoredProjection::orders, false), GenerationChange::under_way);
   Seq seen = *life.projector.store()->position(StoredProjection::orders, kDemo);
   double progress = 0;
   for (int i = 0; i < 100'000 && life.projector.work(); ++i) {
@@ -371,11 +371,10 @@ TEST_F(Stored, ARebuildSwitchesBesideSalesAndKeepsTheOldGeneration) {
   ASSERT_EQ(status.generations.size(), 2u);
   EXPECT_EQ(status.generations[0].state, GenerationState::old);
   EXPECT_FALSE(stored(*life.projector.store(), before, kDemo).empty());
-  EXPECT_EQ(life.projector.drop(StoredProjection::orders, after.number).error().fault,
-            Fault::invalid);
-  ASSERT_TRUE(life.projector.drop(StoredProjection::orders, before.number));
-  EXPECT_EQ(life.projector.drop(StoredProjection::orders, before.number).error().fault,
-            Fault::not_found);
+  EXPECT_EQ(life.projector.drop(StoredProjection::orders, after.number), GenerationChange::in_use);
+  ASSERT_EQ(life.projector.drop(StoredProjection::orders, before.number), GenerationChange::done);
+  EXPECT_EQ(life.projector.drop(StoredProjection::orders, before.number),
+            GenerationChange::unknown);
   life.settle();
   EXPECT_EQ(life.status(StoredProjection::orders).generations.size(), 1u);
   EXPECT_TRUE(stored(*life.projector.store(), before, kDemo).empty());
@@ -387,7 +386,7 @@ TEST_F(Stored, ARebuildGoesOnAfterAKill) {
     Life life(log, directory(), clock, 4);
     sell(life, 20);
     life.settle();
-    ASSERT_TRUE(life.projector.rebuild(StoredProjection::timeline, false));
+    ASSERT_EQ(life.projector.rebuild(StoredProjection::timeline, false), GenerationChange::done);
     for (int i = 0; i < 4; ++i) EXPECT_TRUE(life.projector.work());
     EXPECT_GT(life.status(StoredProjection::timeline).progress, 0);
     EXPECT_LT(life.status(StoredProjection::timeline).progress, 1);
@@ -433,7 +432,7 @@ TEST_F(Stored, AGenerationThatDiffersIsNotSwitchedToUnlessTold) {
   EXPECT_EQ(compared->difference->row, fmt::format("order at position {}", end.value + 1));
   EXPECT_EQ(compared->difference->expected, "nothing");
 
-  ASSERT_TRUE(life.projector.rebuild(StoredProjection::orders, false));
+  ASSERT_EQ(life.projector.rebuild(StoredProjection::orders, false), GenerationChange::done);
   life.settle();
   auto status = life.status(StoredProjection::orders);
   EXPECT_EQ(status.generation, 1u);
@@ -445,7 +444,7 @@ TEST_F(Stored, AGenerationThatDiffersIsNotSwitchedToUnlessTold) {
   ASSERT_EQ(life.said.size(), 1u);
   EXPECT_NE(life.said[0].find("orders"), std::string::npos);
 
-  ASSERT_TRUE(life.projector.rebuild(StoredProjection::orders, true));
+  ASSERT_EQ(life.projector.rebuild(StoredProjection::orders, true), GenerationChange::done);
   life.settle();
   status = life.status(StoredProjection::orders);
   EXPECT_EQ(status.generation, 3u);
@@ -558,8 +557,7 @@ TEST_F(Stored, ANewerStoreIsRefusedAndLeftAlone) {
   ASSERT_FALSE(life.said.empty());
   EXPECT_NE(life.said[0].find("newer fairsale"), std::string::npos) << life.said[0];
   EXPECT_NE(life.said[0].find("delete the directory"), std::string::npos);
-  EXPECT_EQ(life.projector.rebuild(StoredProjection::orders, false).error().fault,
-            Fault::unsupported);
+  EXPECT_EQ(life.projector.rebuild(StoredProjection::orders, false), GenerationChange::unavailable);
 }
 
 TEST_F(Stored, RowsOfALogThatIsGoneAreForgotten) {
@@ -583,7 +581,7 @@ TEST_F(Stored, TheThreadDoesTheSame) {
   Life life(log, directory(), clock);
   life.projector.start();
   sell(life, 50);
-  ASSERT_TRUE(life.projector.rebuild(StoredProjection::orders, false));
+  ASSERT_EQ(life.projector.rebuild(StoredProjection::orders, false), GenerationChange::done);
   sell(life, 50, 100);
   life.projector.stop();  // stores what is in the queues
   const auto store = life.projector.store();
