@@ -20,6 +20,7 @@ inline constexpr int kIo = 3;
 // Each adds its subcommand to `app`; parsing runs it, and `exit_code` is then its outcome.
 void add_rush(CLI::App& app, int& exit_code);
 void add_check(CLI::App& app, int& exit_code);
+void add_rebuild(CLI::App& app, int& exit_code);
 void add_replay(CLI::App& app, int& exit_code);
 void add_token(CLI::App& app, int& exit_code);
 

@@ -140,13 +140,13 @@ bool Projector::available() {
       failed(ok.error());
       return false;
     }
-  } else {
-    if (auto ok = store_->resume(); !ok) return false;
+  } else if (store_->resume()) {
     writable_ = true;
+  } else {
+    close_store();
+    return false;
   }
   scan_ = true;
-  const std::scoped_lock lock(mutex_);
-  error_.reset();
   return true;
 }
 
@@ -178,8 +178,8 @@ Result<void> Projector::open_store() {
   return {};
 }
 
-// Makes room for a new store.
-void Projector::move_aside() {
+// What was in hand is taken up again when the store is open.
+void Projector::close_store() {
   std::shared_ptr<ProjectionStore> closing;
   {
     const std::scoped_lock lock(mutex_);
@@ -193,6 +193,11 @@ void Projector::move_aside() {
   fold_.reset();
   urgent_.clear();
   stale_.clear();
+}
+
+// Makes room for a new store.
+void Projector::move_aside() {
+  close_store();
   retry_at_ = {};
   std::error_code ec;
   for (unsigned i = 1; i <= kMaxDamaged; ++i) {
@@ -374,6 +379,10 @@ Result<void> Projector::scan() {
   const auto heads = log_.heads();
   if (!heads) return fail(Fault::io, heads.error().message);
   broken_.clear();
+  {
+    const std::scoped_lock lock(mutex_);
+    error_.reset();
+  }
   for (Target& t : targets_) {
     ProjectionStore::Batch batch(*store_);
     auto& behind = t.current ? urgent_ : stale_;

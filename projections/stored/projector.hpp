@@ -132,6 +132,7 @@ class Projector {
   template <class Change>
   GenerationChange change_catalog(StoredProjection, Change&&);
   Result<void> open_store();
+  void close_store();
   void move_aside();
   bool failed(const Error&);
   void follow_catalog();
