@@ -145,13 +145,12 @@ void add_charts(std::string& out, const FairnessReport& f) {
 }
 
 void add_promises(std::string& out, const FairnessReport& f) {
-  std::array<std::uint64_t, kPromises> broken{};
-  for (const Breach& b : f.breaches) ++broken[static_cast<std::size_t>(b.promise)];
   out += "<h3>What was promised</h3>\n<table>\n";
   for (std::size_t i = 0; i < kPromises; ++i) {
     add(out, "<tr><td>{}</td><td class=\"{}\">{}</td></tr>\n", explain(static_cast<Promise>(i)),
-        broken[i] == 0 ? "ok" : "bad",
-        broken[i] == 0 ? std::string("kept") : fmt::format("broken, {} found", broken[i]));
+        f.broken[i] == 0 ? "ok" : "bad",
+        f.broken[i] == 0 ? std::string("kept")
+                         : fmt::format("broken, {} found", grouped(f.broken[i])));
   }
   out += "</table>\n";
 }
@@ -219,9 +218,10 @@ void add_figures(std::string& out, const SaleReport& r) {
         fmt::format("{} reserved at once; {} waited, of whom {} were offered units",
                     grouped(f.reserved), grouped(f.waited), grouped(f.offered)));
     row(out, "Purchases",
-        fmt::format("{} ordered, {} expired, {} given up, {} released from the "
-                    "line, {} refunded",
+        fmt::format("{} ordered, {} expired, {} given up (by the shop {}, by the operator {}), {} "
+                    "released from the line, {} refunded",
                     grouped(f.ordered), grouped(f.expired), grouped(f.given_up),
+                    grouped(f.given_up_by_shop), grouped(f.given_up_by_operator),
                     grouped(f.released), grouped(f.refunded)));
     std::string refused;
     for (std::size_t i = 0; i < f.refused.size(); ++i) {

@@ -44,6 +44,11 @@ void add_fairness(std::string& out, const SaleReport& r, const FairnessReport& f
   }
   if (!refused.empty())
     out += fmt::format("  refused   {}, each rightly unless told below\n", refused);
+  if (f.given_up_by_shop > 0 || f.given_up_by_operator > 0) {
+    out += fmt::format("  given up  {} purchases, of them {} by the shop and {} by the operator\n",
+                       grouped(f.given_up), grouped(f.given_up_by_shop),
+                       grouped(f.given_up_by_operator));
+  }
   if (f.passed_by_size > 0) {
     out += fmt::format(
         "  policy    {} times somebody was served before one who wanted more than was free "
@@ -173,6 +178,8 @@ void write_fairness(JsonWriter& w, const SaleReport& r, const FairnessReport& f)
       .member("released", f.released)
       .member("expired", f.expired)
       .member("given_up", f.given_up)
+      .member("given_up_by_shop", f.given_up_by_shop)
+      .member("given_up_by_operator", f.given_up_by_operator)
       .member("ordered", f.ordered)
       .member("refunded", f.refunded)
       .member("passed_by_size", f.passed_by_size)
