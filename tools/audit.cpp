@@ -53,7 +53,7 @@ Result<audit::StoreReport> audit_directory(const Options& o) {
   if (!plan) return tl::unexpected(plan.error());
 
   std::uint64_t events = 0;
-  for (const audit::SaleTask& t : plan->tasks) events += t.head.head.seq.value;
+  for (const audit::SaleTask& t : plan->tasks) events += t.durable.seq.value;
   Progress progress("events", events);
   audit::StoreReport report;
   report.store = o.directory;

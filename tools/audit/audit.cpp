@@ -102,9 +102,9 @@ class SaleAudit final : public DecisionSink {
     for (const SavedHead& h : task.saved) checkpoints_.push_back({h.position, &h});
     std::stable_sort(checkpoints_.begin(), checkpoints_.end(),
                      [](const Checkpoint& a, const Checkpoint& b) { return a.seq < b.seq; });
-    end_ = task.head.head.seq;
+    end_ = task.durable.seq;
     for (const SavedHead& h : task.saved) {
-      if (h.position <= task.end) end_ = std::max(end_, h.position);
+      if (h.position <= recorded().seq) end_ = std::max(end_, h.position);
     }
     states_skipped_ = task.saved.size() - std::min(task.saved.size(), kMostStateDigests);
     if (options.fairness) fairness_.emplace();
@@ -127,12 +127,12 @@ class SaleAudit final : public DecisionSink {
 
  private:
   void follow(const EventLog& log) {
-    if (task_.end == Seq{0} && task_.last_block != Seq{0}) {
+    if (recorded().seq == Seq{0} && task_.last_block != Seq{0}) {
       broken({Check::block, Seq{1}, Seq{1}, "a recorded head for its blocks",
               fmt::format("blocks up to the one that begins at {}, and no head",
                           task_.last_block.value)});
     }
-    if (end_ > Seq{0} || task_.end == Seq{0}) {
+    if (end_ > Seq{0}) {
       const auto read =
           log.read(task_.head.sku, Seq{1}, [this](const BlockView& b) { return take(b); });
       if (!read && whole_) broken(read.error());
@@ -162,6 +162,7 @@ class SaleAudit final : public DecisionSink {
     broken({Check::block, next(), doubted(), next_block(), e.message});
   }
 
+  const Head& recorded() const { return task_.head.head; }
   Seq next() const { return Seq{sale_.seq().value + 1}; }
   std::string next_block() const {
     return fmt::format("a whole block from position {} on, chained to {}", head_.seq.value + 1,
@@ -202,7 +203,7 @@ class SaleAudit final : public DecisionSink {
     }
     reach_checkpoints();
     if (options_.progress) options_.progress(h.count);
-    return end_ == task_.end || head_.seq < end_;
+    return end_ >= recorded().seq || head_.seq < end_;
   }
 
   void take(Seq seq, Timestamp at, const Event& event) {
@@ -350,18 +351,24 @@ class SaleAudit final : public DecisionSink {
     }
   }
 
+  void compare_end(const Head& expected, std::string_view which) {
+    if (head_ == expected) return;
+    diverge({Check::block, next(), doubted(),
+             fmt::format("the {} head, position {}, digest {}", which, expected.seq.value,
+                         to_hex(expected.digest)),
+             fmt::format("the chain ends at position {} with {}", head_.seq.value,
+                         to_hex(head_.digest))});
+  }
+
   // All blocks that are to be audited have been folded.
   void check_end() {
-    // A saved head that lies behind the durable one has been compared by now.
-    if (end_ == task_.head.head.seq && head_ != task_.head.head) {
-      diverge({Check::block, next(), doubted(),
-               fmt::format("the recorded head, position {}, digest {}", task_.head.head.seq.value,
-                           to_hex(task_.head.head.digest)),
-               fmt::format("the chain ends at position {} with {}", head_.seq.value,
-                           to_hex(head_.digest))});
+    // Where a saved head lies behind the durable one, it has been compared by now.
+    if (end_ >= recorded().seq) compare_end(recorded(), "recorded");
+    if (end_ == task_.durable.seq && task_.durable != recorded()) {
+      compare_end(task_.durable, "acknowledged");
     }
-    if (end_ != task_.end) {
-      report_.provisional = task_.end;
+    if (end_ < recorded().seq) {
+      report_.provisional = recorded().seq;
     } else if (task_.last_block > last_block_) {
       diverge({Check::block, next(), doubted(),
                fmt::format("no block behind the one that begins at {} and ends with the head",
@@ -383,15 +390,16 @@ class SaleAudit final : public DecisionSink {
           continue;
         }
       }
-      if (!whole_ || c.seq <= task_.end) {
+      if (!whole_ || c.seq <= recorded().seq) {
         ++report_.not_compared;
         continue;
       }
       ++(name != nullptr ? report_.snapshots : report_.saved_heads);
-      diverge({name != nullptr ? Check::snapshot : Check::saved_head, next(), next(),
-               fmt::format("a log that reaches position {}{}", c.seq.value,
-                           name != nullptr ? ", where this snapshot was taken" : ", as saved"),
-               fmt::format("the log ends at position {}", std::max(head_.seq, task_.end).value)});
+      diverge(
+          {name != nullptr ? Check::snapshot : Check::saved_head, next(), next(),
+           fmt::format("a log that reaches position {}{}", c.seq.value,
+                       name != nullptr ? ", where this snapshot was taken" : ", as saved"),
+           fmt::format("the log ends at position {}", std::max(head_.seq, recorded().seq).value)});
     }
   }
 
@@ -481,8 +489,8 @@ Result<Plan> plan_audit(const EventLog& log, const StoreTasks& wanted) {
     t.head.sku = sku;
     return t;
   };
-  for (const SkuHead& h : *heads) task(h.sku).end = h.head.seq;
-  for (const SkuHead& h : *durable) task(h.sku).head = h;
+  for (const SkuHead& h : *heads) task(h.sku).head = h;
+  for (const SkuHead& h : *durable) task(h.sku).durable = h.head;
   if (blocks) {
     for (const LastBlock& b : *blocks) task(b.sku).last_block = b.first;
   } else {

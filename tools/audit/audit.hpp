@@ -86,8 +86,8 @@ struct SaleReport {
 };
 
 struct SaleTask {
-  SkuHead head;     // as far as it is durable; seq 0 when nothing is
-  Seq end;          // where the log ends by its recorded head; 0 when it has none
+  SkuHead head;     // as recorded; seq 0 when the store has none
+  Head durable;     // as it is known to be durable; seq 0 when nothing is
   Seq last_block;   // where its last block begins by the blocks' own keys; 0 when it has none
   std::string sku;  // if somebody named it
   std::vector<SavedHead> saved;
