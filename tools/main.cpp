@@ -1,7 +1,10 @@
 #include <CLI/CLI.hpp>
+#include <cstdio>
 #include <exception>
+#include <iostream>
 
 #include "tools/cli.hpp"
+#include "tools/store/output.hpp"
 #include "tools/version.hpp"
 
 int main(int argc, char** argv) {
@@ -31,9 +34,14 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? cli::kOk : cli::kUsage;
+    exit_code = app.exit(e) == 0 ? cli::kOk : cli::kUsage;
   } catch (const std::exception& e) {
     return cli::complain({Fault::io, e.what()});
   }
+  // Whatever went to stdout otherwise than through an Output, --help included.
+  cli::Output rest(stdout);
+  std::cout.flush();
+  const auto written = std::cout ? rest.flush() : fail(Fault::io, "cannot write the output");
+  if (!written && exit_code == cli::kOk) return cli::complain(written.error());
   return exit_code;
 }
