@@ -5,7 +5,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <new>
+#include <exception>
 
 #include "api/http/problem.hpp"
 #include "api/reasons.hpp"
@@ -22,14 +22,9 @@ AnswerMail problem(http::Ticket ticket, const http::Problem& p) {
   return mail;
 }
 
-Result<Explanation> try_to_explain(const EventLog& log, const ExplainJob& job,
-                                   const std::atomic<bool>& stopping) {
-  try {
-    return explain(log, job.sku, {.purchase = job.purchase},
-                   [&](std::uint64_t) { return !stopping.load(std::memory_order_relaxed); });
-  } catch (const std::bad_alloc&) {
-    return fail(Fault::full, "there is no memory for one more sale");
-  }
+AnswerMail cannot_now(http::Ticket ticket) {
+  return problem(ticket, {503, "overloaded", "Overloaded",
+                          "The explanation could not be made now; the server's log says why."});
 }
 
 }  // namespace
@@ -68,13 +63,37 @@ void Explainer::run() {
     const ExplainJob job = waiting_.front();
     waiting_.pop_front();
     lock.unlock();
-    deliver_(job.origin, answer(job));
+    try {
+      deliver_(job.origin, answer(job));
+    } catch (const std::exception& e) {
+      spdlog::error("An explanation could not be delivered: {}", e.what());
+    } catch (...) {
+      spdlog::error("An explanation could not be delivered");
+    }
     lock.lock();
   }
 }
 
-AnswerMail Explainer::answer(const ExplainJob& job) {
-  const auto explanation = try_to_explain(log_, job, stopping_);
+// The thread has nobody to pass an exception on to, and the job must be answered all the same.
+AnswerMail Explainer::answer(const ExplainJob& job) noexcept {
+  try {
+    return try_to_answer(job);
+  } catch (const std::exception& e) {
+    spdlog::error("A purchase could not be explained: {}", e.what());
+  } catch (...) {
+    spdlog::error("A purchase could not be explained");
+  }
+  try {
+    return cannot_now(job.ticket);
+  } catch (...) {
+    return {.ticket = job.ticket, .status = 503, .content_type = http::kProblemJson};
+  }
+}
+
+AnswerMail Explainer::try_to_answer(const ExplainJob& job) const {
+  const auto explanation = explain(log_, job.sku, {.purchase = job.purchase}, [&](std::uint64_t) {
+    return !stopping_.load(std::memory_order_relaxed);
+  });
   if (explanation) {
     AnswerMail mail{.ticket = job.ticket, .status = 200, .content_type = http::kJson};
     mail.headers = "Cache-Control: no-store\r\n";
@@ -90,8 +109,7 @@ AnswerMail Explainer::answer(const ExplainJob& job) {
     return problem(job.ticket, {w.status, name_of(Reason::unknown_purchase), w.title, w.detail});
   }
   spdlog::error("A purchase could not be explained: {}", explanation.error().message);
-  return problem(job.ticket, {503, "overloaded", "Overloaded",
-                              "The explanation could not be made now; the server's log says why."});
+  return cannot_now(job.ticket);
 }
 
 }  // namespace fairsale::api

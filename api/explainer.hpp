@@ -35,8 +35,8 @@ class Explainer {
   Explainer(const Explainer&) = delete;
   Explainer& operator=(const Explainer&) = delete;
 
-  // Every job that is taken is answered once. Returns false when too many wait, or when it is
-  // stopping. From any thread; returns at once.
+  // Every job that is taken is answered once, whatever is thrown on the way. Returns false when too
+  // many wait, or when it is stopping. From any thread; returns at once.
   bool ask(const ExplainJob&);
 
   // Breaks off what is under way; it and all that wait are answered with 503. From one thread.
@@ -45,7 +45,8 @@ class Explainer {
 
  private:
   void run();
-  AnswerMail answer(const ExplainJob&);
+  AnswerMail answer(const ExplainJob&) noexcept;
+  AnswerMail try_to_answer(const ExplainJob&) const;
 
   const EventLog& log_;
   Deliver deliver_;

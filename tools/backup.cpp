@@ -2,11 +2,12 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cerrno>
-#include <cstring>
+#include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <memory>
+#include <span>
 #include <system_error>
 
 #include "core/json/json.hpp"
@@ -15,6 +16,9 @@
 #include "core/log/files.hpp"
 #include "core/log/rocks_log.hpp"
 #include "tools/cli.hpp"
+#include "tools/events/event_json.hpp"
+#include "tools/store/fresh_directory.hpp"
+#include "tools/store/output.hpp"
 #include "tools/store/progress.hpp"
 #include "tools/store/store.hpp"
 
@@ -31,10 +35,41 @@ struct BackupOptions {
   bool json = false;
 };
 
-// Copies what `to` lacks, then reads all of `to` back and compares its heads with the source's.
-Result<CopyReport> copy_store(const Store& source, const std::string& to) {
+std::uint64_t events_in(std::span<const SkuHead> heads) {
   std::uint64_t events = 0;
-  for (const SkuHead& h : source.heads) events += h.head.seq.value;
+  for (const SkuHead& h : heads) events += h.head.seq.value;
+  return events;
+}
+
+// Reads all of a store and compares where its logs lead.
+Result<void> verify(const std::string& directory, std::span<const SkuHead> expected) {
+  const auto copy = open_store(directory);
+  if (!copy) return tl::unexpected(copy.error());
+  if (copy->heads.size() != expected.size()) {
+    return fail(Fault::damaged, fmt::format("{} has {} sales, not {}", directory,
+                                            copy->heads.size(), expected.size()));
+  }
+  Progress progress("events verified", events_in(expected));
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    Head end;
+    const auto done = copy->log->read(expected[i].sku, Seq{1}, [&](const BlockView& b) {
+      end = {b.last(), b.header().time, b.digest()};
+      progress.add(b.header().count);
+      return true;
+    });
+    if (!done) return done;
+    if (copy->heads[i].sku != expected[i].sku || end != expected[i].head) {
+      return fail(Fault::damaged,
+                  fmt::format("SKU {:016x}: the copy does not end in the head of the source",
+                              expected[i].sku.value));
+    }
+  }
+  return {};
+}
+
+// Copies what `to` lacks up to these heads of the source, and verifies all of `to`.
+Result<CopyReport> copy_store(const Store& source, std::span<const SkuHead> heads,
+                              const std::string& to) {
   Result<CopyReport> copied;
   {
     RecoveryReport recovery;
@@ -43,81 +78,66 @@ Result<CopyReport> copy_store(const Store& source, const std::string& to) {
     for (const std::string& note : recovery.notes) fmt::print(stderr, "{}\n", note);
     const auto there = (*target)->heads();
     if (!there) return tl::unexpected(there.error());
-    for (const SkuHead& h : *there) events -= std::min(events, h.head.seq.value);
-    Progress progress("events copied", events);
-    copied = copy_log(*source.log, **target, [&](std::uint64_t n) { progress.add(n); });
+    const std::uint64_t all = events_in(heads);
+    Progress progress("events copied", all - std::min(all, events_in(*there)));
+    copied = copy_log(*source.log, **target, heads, [&](std::uint64_t n) { progress.add(n); });
     if (!copied) return copied;
   }
-  const auto copy = open_store(to);
-  if (!copy) return tl::unexpected(copy.error());
-  if (copy->heads.size() != source.heads.size()) {
-    return fail(Fault::damaged, fmt::format("{} has {} sales, the source {}", to,
-                                            copy->heads.size(), source.heads.size()));
-  }
-  Progress progress("blocks verified", 0);
-  for (std::size_t i = 0; i < source.heads.size(); ++i) {
-    const SkuHead& expected = source.heads[i];
-    Head end;
-    const auto done = copy->log->read(expected.sku, Seq{1}, [&](const BlockView& b) {
-      end = {b.last(), b.header().time, b.digest()};
-      progress.add(1);
-      return true;
-    });
-    if (!done) return tl::unexpected(done.error());
-    if (copy->heads[i].sku != expected.sku || end != expected.head) {
-      return fail(Fault::damaged,
-                  fmt::format("SKU {:016x}: the copy does not end in the head of the source",
-                              expected.sku.value));
-    }
-  }
+  if (auto ok = verify(to, heads); !ok) return tl::unexpected(ok.error());
   return copied;
 }
 
 // One line for each sale, as `audit --head` takes them.
-Result<void> write_heads(const Store& store, const std::string& path) {
-  std::string text;
-  for (const SkuHead& h : store.heads) {
-    JsonWriter json(text);
-    const std::string name = sku_name(*store.log, h.sku);
+Result<void> write_heads(const EventLog& log, std::span<const SkuHead> heads,
+                         const std::string& path) {
+  std::FILE* const file = std::fopen(path.c_str(), "we");
+  if (file == nullptr) return system_failure("write", path, errno);
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> closed_at_last(file, std::fclose);
+  Output out(file);
+  for (const SkuHead& h : heads) {
+    const auto name = sale_name(log, h.sku);
+    if (!name) return tl::unexpected(name.error());
     const std::string digest = to_hex(h.head.digest);
-    json.begin_object()
-        .member("sku", std::string_view(name))
+    JsonWriter(out.text())
+        .begin_object()
+        .member("sku", std::string_view(name->empty() ? id_text(h.sku) : *name))
         .member("position", h.head.seq.value)
         .member("head", std::string_view(digest))
         .end_object();
-    text += '\n';
+    out.text() += '\n';
+    if (auto ok = out.pass(); !ok) return ok;
   }
-  std::ofstream out(path, std::ios::binary | std::ios::trunc);
-  if (!out.write(text.data(), static_cast<std::streamsize>(text.size())).flush()) {
-    return fail(Fault::io, fmt::format("cannot write {}: {}", path, std::strerror(errno)));
-  }
-  return {};
+  return out.flush();
 }
 
-void print_report(const BackupOptions& o, const Store& source, const CopyReport& r,
-                  std::string_view did) {
-  std::uint64_t events = 0;
-  for (const SkuHead& h : source.heads) events += h.head.seq.value;
-  if (!o.json) {
-    fmt::print(
+// `left_out` is how many events were not copied since they are provisional.
+Result<void> report(const BackupOptions& o, std::span<const SkuHead> heads, const CopyReport& r,
+                    std::uint64_t left_out, std::string_view did) {
+  const std::uint64_t events = events_in(heads);
+  Output out(stdout);
+  if (o.json) {
+    JsonWriter(out.text())
+        .begin_object()
+        .member("from", std::string_view(o.from))
+        .member("to", std::string_view(o.to))
+        .member("copied_events", r.events)
+        .member("copied_blocks", r.blocks)
+        .member("copied_bytes", r.bytes)
+        .member("verified_sales", heads.size())
+        .member("verified_events", events)
+        .member("provisional_events", left_out)
+        .end_object();
+    out.text() += '\n';
+  } else {
+    out.print(
         "{} {} to {}: {} events in {} blocks of {} sales copied ({} bytes); all {} events "
         "of {} sales verified there\n",
         did, o.from, o.to, grouped(r.events), grouped(r.blocks), grouped(r.skus), grouped(r.bytes),
-        grouped(events), grouped(source.heads.size()));
-    return;
+        grouped(events), grouped(heads.size()));
+    if (left_out > 0)
+      out.print("{} events were left out: they are provisional\n", grouped(left_out));
   }
-  std::string out;
-  JsonWriter(out)
-      .begin_object()
-      .member("from", std::string_view(o.from))
-      .member("to", std::string_view(o.to))
-      .member("copied_events", r.events)
-      .member("copied_blocks", r.blocks)
-      .member("copied_bytes", r.bytes)
-      .member("verified_sales", source.heads.size())
-      .member("verified_events", events)
-      .end_object();
-  fmt::print("{}\n", out);
+  return out.flush();
 }
 
 Result<int> run_backup(const BackupOptions& o) {
@@ -127,42 +147,42 @@ Result<int> run_backup(const BackupOptions& o) {
   if (fs::equivalent(o.from, o.to, ec)) {
     return fail(Fault::invalid, "a backup goes to another directory than the data directory");
   }
-  const auto copied = copy_store(*source, o.to);
+  // What the source may still lose would make the backup one of another history.
+  const auto heads = as_far_as_durable(*source, source->heads);
+  if (!heads) return tl::unexpected(heads.error());
+  const auto copied = copy_store(*source, *heads, o.to);
   if (!copied) return tl::unexpected(copied.error());
   if (!o.heads.empty()) {
-    if (auto ok = write_heads(*source, o.heads); !ok) return tl::unexpected(ok.error());
+    if (auto ok = write_heads(*source->log, *heads, o.heads); !ok) {
+      return tl::unexpected(ok.error());
+    }
   }
-  print_report(o, *source, *copied, "Backed up");
+  const std::uint64_t left_out = events_in(source->heads) - events_in(*heads);
+  if (auto ok = report(o, *heads, *copied, left_out, "Backed up"); !ok) {
+    return tl::unexpected(ok.error());
+  }
   return kOk;
 }
 
 // The target appears whole or not at all.
 Result<int> run_restore(const BackupOptions& o) {
+  const fs::path target = directory_path(o.to);
   std::error_code ec;
-  if (fs::exists(o.to, ec) && !fs::is_empty(o.to, ec)) {
+  if (fs::exists(target, ec) && (!fs::is_directory(target, ec) || !fs::is_empty(target, ec))) {
     return fail(Fault::invalid, fmt::format("{} exists and is not empty. A restore replaces "
                                             "nothing: move it away first",
                                             o.to));
   }
   const auto source = open_store(o.from);
   if (!source) return tl::unexpected(source.error());
-  const fs::path target = fs::absolute(o.to, ec).lexically_normal();
-  const fs::path under_way = target.string() + ".restoring";
-  fs::remove_all(under_way, ec);
-  const auto copied = copy_store(*source, under_way.string());
-  if (!copied) {
-    fs::remove_all(under_way, ec);
-    return tl::unexpected(copied.error());
+  auto under_way = FreshDirectory::beside(target, "restoring");
+  if (!under_way) return tl::unexpected(under_way.error());
+  const auto copied = copy_store(*source, source->heads, under_way->path().string());
+  if (!copied) return tl::unexpected(copied.error());
+  if (auto ok = under_way->move_to(target); !ok) return tl::unexpected(ok.error());
+  if (auto ok = report(o, source->heads, *copied, 0, "Restored"); !ok) {
+    return tl::unexpected(ok.error());
   }
-  fs::remove(target, ec);
-  ec.clear();
-  fs::rename(under_way, target, ec);
-  if (ec) {
-    return fail(Fault::io, fmt::format("cannot rename {} to {}: {}", under_way.string(),
-                                       target.string(), ec.message()));
-  }
-  if (auto ok = sync_directory(target.parent_path()); !ok) return tl::unexpected(ok.error());
-  print_report(o, *source, *copied, "Restored");
   return kOk;
 }
 
@@ -176,6 +196,9 @@ void add_backup(CLI::App& app, int& exit_code) {
   backup->footer(
       "A backup is a data directory: fairsaled, replay and audit work on it. Done again, it copies "
       "only what is new.\n"
+      "What the source may still lose in a crash, since it is not on record as acknowledged, is "
+      "left "
+      "out.\n"
       "Exit codes: 0 copied and verified; 1 damage, named by SKU and position; 2 usage, or the "
       "target holds another history; 3 I/O.");
   backup->add_option("data", o->from, "The data directory")->required();

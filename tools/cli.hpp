@@ -37,6 +37,9 @@ void add_what_if(CLI::App& app, int& exit_code);
 // Says on stderr what is wrong and returns the exit code for it.
 int complain(const Error&);
 
+// The exit code of what had both outcomes: damage outweighs all else, and any failure success.
+int worse(int a, int b);
+
 // The first line of a file, without its end. Fails when there is none.
 Result<std::string> read_secret(const std::string& path);
 

@@ -3,7 +3,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <map>
 #include <memory>
 #include <optional>
 
@@ -12,8 +11,8 @@
 #include "tools/events/diff.hpp"
 #include "tools/events/event_json.hpp"
 #include "tools/events/walk.hpp"
+#include "tools/store/fold_progress.hpp"
 #include "tools/store/output.hpp"
-#include "tools/store/progress.hpp"
 #include "tools/store/store.hpp"
 
 namespace fairsale::cli {
@@ -41,30 +40,11 @@ struct SaleDifference {
   Difference difference;
 };
 
-// Counts the events that a fold has got through.
-class FoldProgress final : public SaleObserver {
- public:
-  explicit FoldProgress(Progress& progress) : progress_(progress) {}
-  void seed(SkuId, const Sale& sale) override { at_ = sale.seq(); }
-  void on_decision(SkuId, const Sale& sale, const Decision&) override {
-    if (sale.seq().value - at_.value >= 4096) report(sale);
-  }
-  void on_commit(SkuId, const Sale& sale) override { report(sale); }
-
- private:
-  void report(const Sale& sale) {
-    progress_.add(sale.seq().value - at_.value);
-    at_ = sale.seq();
-  }
-  Progress& progress_;
-  Seq at_;
-};
-
 Result<std::optional<Digest>> state_of(const Store& store, SkuId sku, const Head& head) {
   if (head.seq.value == 0) return std::optional<Digest>();
   Progress progress("events", head.seq.value);
   FoldProgress observer(progress);
-  const auto folded = fold(*store.log, {sku, head}, FoldFrom::start, &observer);
+  const auto folded = fold(*store.log, {sku, head}, FoldFrom::start, observer.if_visible());
   if (!folded) return tl::unexpected(folded.error());
   return std::optional(state_digest(folded->sale));
 }
@@ -81,13 +61,17 @@ std::string_view name_of(Relation r) {
 }
 
 Result<SaleDifference> compare(const Store& a, const Store& b, SkuId sku) {
-  const auto head_in = [sku](const Store& store) {
-    for (const SkuHead& h : store.durable) {
-      if (h.sku == sku) return h.head;
-    }
-    return Head{};
+  const auto head_in = [sku](const Store& store) -> Result<Head> {
+    const auto durable = store.durable();
+    if (!durable) return tl::unexpected(durable.error());
+    const SkuHead* found = find_head(*durable, sku);
+    return found == nullptr ? Head{} : found->head;
   };
-  SaleDifference d{.id = sku, .a = {.head = head_in(a)}, .b = {.head = head_in(b)}};
+  const auto head_a = head_in(a);
+  if (!head_a) return tl::unexpected(head_a.error());
+  const auto head_b = head_in(b);
+  if (!head_b) return tl::unexpected(head_b.error());
+  SaleDifference d{.id = sku, .a = {.head = *head_a}, .b = {.head = *head_b}};
   auto name = sale_name(d.a.head.seq.value != 0 ? *a.log : *b.log, sku);
   if (!name) return tl::unexpected(name.error());
   d.name = name->empty() ? id_text(sku) : std::move(*name);
@@ -187,7 +171,9 @@ Result<std::vector<SkuId>> skus_of(const Store& a, const Store& b,
                                    const std::vector<std::string>& names) {
   std::vector<SkuId> all;
   for (const Store* store : {&a, &b}) {
-    for (const SkuHead& h : as_far_as_durable(*store, store->heads)) all.push_back(h.sku);
+    const auto durable = as_far_as_durable(*store, store->heads);
+    if (!durable) return tl::unexpected(durable.error());
+    for (const SkuHead& h : *durable) all.push_back(h.sku);
   }
   std::sort(all.begin(), all.end());
   all.erase(std::unique(all.begin(), all.end()), all.end());
@@ -211,12 +197,16 @@ Result<int> run_diff(const DiffOptions& o) {
   if (!skus) return tl::unexpected(skus.error());
 
   Output out(stdout);
-  bool equal = true;
+  int code = kOk;
   if (o.json) out.text() += R"({"sales":[)";
   for (const SkuId sku : *skus) {
     const auto d = compare(*a, *b, sku);
-    if (!d) return tl::unexpected(d.error());
-    equal &= d->difference.relation == Relation::equal;
+    if (!d) {
+      // What was found before is shown, and no less true.
+      if (auto ok = out.flush(); !ok) return worse(code, complain(ok.error()));
+      return worse(code, complain(d.error()));
+    }
+    if (d->difference.relation != Relation::equal) code = kCheckFailed;
     if (o.json) {
       if (sku != skus->front()) out.text() += ",\n";
       JsonWriter json(out.text());
@@ -226,9 +216,9 @@ Result<int> run_diff(const DiffOptions& o) {
     }
     if (auto ok = out.pass(); !ok) return tl::unexpected(ok.error());
   }
-  if (o.json) out.text() += fmt::format("],\"equal\":{}}}\n", equal);
+  if (o.json) out.text() += fmt::format("],\"equal\":{}}}\n", code == kOk);
   if (auto ok = out.flush(); !ok) return tl::unexpected(ok.error());
-  return equal ? kOk : kCheckFailed;
+  return code;
 }
 
 }  // namespace

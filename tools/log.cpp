@@ -16,6 +16,8 @@
 #include "tools/events/log_file.hpp"
 #include "tools/events/walk.hpp"
 #include "tools/store/output.hpp"
+#include "tools/store/progress.hpp"
+#include "tools/store/purchase_id.hpp"
 #include "tools/store/store.hpp"
 
 namespace fairsale::cli {
@@ -35,6 +37,7 @@ struct ShowOptions {
   std::string purchase;
   std::uint64_t limit = 0;
   bool decisions = false;
+  bool from_start = false;
   bool json = false;
 };
 
@@ -88,6 +91,7 @@ class EventList {
     out_.text() += text;
   }
   Result<void> pass() { return out_.pass(); }
+  bool is_due() const { return out_.is_due(); }
   Result<void> finish() {
     if (json_) out_.text() += "]}\n";
     return out_.flush();
@@ -100,8 +104,11 @@ class EventList {
 };
 
 Result<int> run_show(ShowOptions o) {
-  EventFilter filter{
-      .from = Seq{o.from}, .to = Seq{o.to}, .customer = o.customer, .decisions = o.decisions};
+  EventFilter filter{.from = Seq{o.from},
+                     .to = Seq{o.to},
+                     .customer = o.customer,
+                     .decisions = o.decisions,
+                     .fold_from = o.from_start ? FoldFrom::start : FoldFrom::snapshot};
   const auto since = time_option("--since", o.since);
   if (!since) return tl::unexpected(since.error());
   filter.since = *since;
@@ -109,7 +116,7 @@ Result<int> run_show(ShowOptions o) {
   if (!until) return tl::unexpected(until.error());
   filter.until = *until;
   if (!o.purchase.empty()) {
-    const auto id = parse_purchase(o.purchase);
+    const auto id = parse_purchase_id(o.purchase);
     if (!id) {
       return fail(Fault::invalid,
                   fmt::format("--purchase takes an id like tour-2027:2, not {}", o.purchase));
@@ -122,16 +129,27 @@ Result<int> run_show(ShowOptions o) {
   if (!store) return tl::unexpected(store.error());
   const auto heads = choose(*store, o.skus);
   if (!heads) return tl::unexpected(heads.error());
+  // Only of whole logs is it known beforehand how much must be read.
+  std::uint64_t total = 0;
+  const bool whole = o.from == 1 && !filter.since && !filter.until && !filter.purchase;
+  for (const SkuHead& head : *heads) {
+    if (whole && o.limit == 0) total += std::min(filter.to, head.head.seq).value;
+  }
+  Progress progress("events", total);
+  filter.watch = [&progress](std::uint64_t events) { progress.add(events); };
   EventList list(o.json);
   std::uint64_t shown = 0;
   std::optional<Error> error;
   for (const SkuHead& head : *heads) {
-    const auto done = visit_events(*store->log, head, durable_seq(*store, head.sku), filter,
-                                   [&](const SeenEvent& seen) {
-                                     list.add(seen);
-                                     if (auto ok = list.pass(); !ok) error = ok.error();
-                                     return !error && ++shown != o.limit;
-                                   });
+    const auto durable = durable_seq(*store, head.sku);
+    if (!durable) return tl::unexpected(durable.error());
+    const auto done = visit_events(*store->log, head, *durable, filter, [&](const SeenEvent& seen) {
+      list.add(seen);
+      if (list.is_due()) progress.hide();
+      if (auto ok = list.pass(); !ok) error = ok.error();
+      return !error && ++shown != o.limit;
+    });
+    if (error || !done) progress.hide();
     if (error) return tl::unexpected(*error);
     if (!done) {
       // What comes before the damage is shown.
@@ -140,6 +158,7 @@ Result<int> run_show(ShowOptions o) {
     }
     if (o.limit != 0 && shown == o.limit) break;
   }
+  progress.hide();
   if (auto ok = list.finish(); !ok) return tl::unexpected(ok.error());
   return kOk;
 }
@@ -167,11 +186,12 @@ Result<std::vector<std::string>> last_events(const Store& store, const std::vect
     const std::uint64_t end = head.head.seq.value;
     const EventFilter filter{.from = Seq{end > o.count ? end - o.count + 1 : 1}};
     if (o.count == 0) break;
-    const auto done = visit_events(*store.log, head, durable_seq(store, head.sku), filter,
-                                   [&](const SeenEvent& seen) {
-                                     kept.push_back({seen.time, line_of(seen, o.json)});
-                                     return true;
-                                   });
+    const auto durable = durable_seq(store, head.sku);
+    if (!durable) return tl::unexpected(durable.error());
+    const auto done = visit_events(*store.log, head, *durable, filter, [&](const SeenEvent& seen) {
+      kept.push_back({seen.time, line_of(seen, o.json)});
+      return true;
+    });
     if (!done) return tl::unexpected(done.error());
     std::stable_sort(kept.begin(), kept.end(),
                      [](const Kept& a, const Kept& b) { return a.time < b.time; });
@@ -220,12 +240,13 @@ class Follower {
     const auto chosen = choose(*store, o_.skus);
     if (!chosen) return tl::unexpected(chosen.error());
     const auto heads = as_far_as_durable(*store, *chosen);
+    if (!heads) return tl::unexpected(heads.error());
     if (first) {
-      const auto lines = last_events(*store, heads, o_);
+      const auto lines = last_events(*store, *heads, o_);
       if (!lines) return tl::unexpected(lines.error());
       for (const std::string& line : *lines) write(line);
     }
-    for (const SkuHead& head : heads) {
+    for (const SkuHead& head : *heads) {
       if (interrupted != 0) break;
       Seq& shown = shown_[head.sku.value];
       if (first) shown = head.head.seq;
@@ -293,8 +314,10 @@ Result<int> run_export(const ExportOptions& o) {
   if (!store) return tl::unexpected(store.error());
   const auto heads = choose(*store, o.skus);
   if (!heads) return tl::unexpected(heads.error());
+  const auto durable = as_far_as_durable(*store, *heads);
+  if (!durable) return tl::unexpected(durable.error());
   Output out(stdout);
-  if (auto ok = export_logs(*store->log, as_far_as_durable(*store, *heads), out); !ok) {
+  if (auto ok = export_logs(*store->log, *durable, out); !ok) {
     return tl::unexpected(ok.error());
   }
   return kOk;
@@ -357,6 +380,8 @@ void add_show(CLI::App* log, int& exit_code) {
   CLI::App* c = log->add_subcommand("show", "Shows events, one a line: where, when and what");
   c->footer(
       "Works beside a running server: what is not yet known to be durable is marked provisional.\n"
+      "What must be folded (--decisions, --customer) is folded from the nearest snapshot, taken at "
+      "its\nword, which only its own digest backs; --from-start trusts the log alone.\n"
       "Example: fairsale log show data --purchase tour-2027:2 --decisions\n"
       "Exit codes: 0 ok; 1 damage, named by SKU and seq; 2 usage; 3 I/O, no such sale or "
       "purchase.");
@@ -375,6 +400,8 @@ void add_show(CLI::App* log, int& exit_code) {
   c->add_flag("--decisions", o->decisions,
               "Fold along and show what was decided; events that decide about the customer or the "
               "purchase are then shown too");
+  c->add_flag("--from-start", o->from_start,
+              "What is folded is folded from position 1, whatever snapshots there are");
   c->add_flag("--json", o->json, "As one JSON object");
   run_on_parse(c, o, exit_code, run_show);
 }

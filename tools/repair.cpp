@@ -9,10 +9,11 @@
 #include <system_error>
 
 #include "core/json/json.hpp"
-#include "core/log/files.hpp"
 #include "core/log/rocks_log.hpp"
 #include "core/log/salvage.hpp"
 #include "tools/cli.hpp"
+#include "tools/store/fresh_directory.hpp"
+#include "tools/store/output.hpp"
 #include "tools/store/progress.hpp"
 
 namespace fairsale::cli {
@@ -57,29 +58,29 @@ std::string title_of(const Salvaged& s) {
   return s.name.empty() ? fmt::format("{:016x}", s.sku.value) : s.name;
 }
 
-void print_text(const SalvageReport& r) {
-  for (const std::string& note : r.notes) fmt::print("{}\n", note);
+void print_text(Output& out, const SalvageReport& r) {
+  for (const std::string& note : r.notes) out.print("{}\n", note);
   std::uint64_t whole = 0;
   for (const Salvaged& s : r.skus) {
     if (s.why.empty()) {
       ++whole;
       continue;
     }
-    fmt::print("sku {}: kept up to position {}", title_of(s), s.kept.seq.value);
+    out.print("sku {}: kept up to position {}", title_of(s), s.kept.seq.value);
     if (const std::uint64_t lost = lost_of(s); lost > 0) {
-      fmt::print("; lost: positions {} to {}, {} events{}", s.kept.seq.value + 1, s.known->value,
-                 grouped(lost),
-                 s.acked && *s.acked > s.kept.seq ? ", ACKNOWLEDGED to customers" : "");
+      out.print("; lost: positions {} to {}, {} events{}", s.kept.seq.value + 1, s.known->value,
+                grouped(lost),
+                s.acked && *s.acked > s.kept.seq ? ", ACKNOWLEDGED to customers" : "");
     }
-    fmt::print(". What is wrong at {}\n", s.why);
+    out.print(". What is wrong at {}\n", s.why);
   }
   if (r.more_may_be_lost) {
-    fmt::print(
+    out.print(
         "{} of {} sales check out as far as they are legible. Commits are lost of which "
         "nothing tells what sales they were of: any sale may have gone further\n",
         grouped(whole), grouped(r.skus.size()));
   } else {
-    fmt::print("{} of {} sales are whole\n", grouped(whole), grouped(r.skus.size()));
+    out.print("{} of {} sales are whole\n", grouped(whole), grouped(r.skus.size()));
   }
 }
 
@@ -111,52 +112,65 @@ Result<void> move(const fs::path& from, const fs::path& to) {
               fmt::format("cannot rename {} to {}: {}", from.string(), to.string(), ec.message()));
 }
 
+// Puts `fresh` in the place of `data`, which is then `original`.
+Result<void> replace(const fs::path& data, const fs::path& original, FreshDirectory& fresh) {
+  if (auto ok = move(data, original); !ok) return ok;
+  auto moved = fresh.move_to(data);
+  std::error_code ec;
+  if (moved || fs::exists(data, ec)) return moved;
+  const auto back = move(original, data);
+  if (!back) moved.error().message += fmt::format("; and {}", back.error().message);
+  return moved;
+}
+
+Result<int> written(Output& out, int code) {
+  if (auto ok = out.flush(); !ok) return worse(code, complain(ok.error()));
+  return code;
+}
+
 Result<int> run_repair(const RepairOptions& o) {
   std::error_code ec;
-  const fs::path data = fs::absolute(o.directory, ec).lexically_normal();
+  const fs::path data = directory_path(o.directory);
   if (!fs::is_directory(data, ec)) {
     return fail(Fault::not_found, o.directory +
                                       " is not a directory: give the data directory that "
                                       "fairsaled --data names");
   }
+  Output out(stdout);
   const auto wrong = check_all(o.directory);
   if (wrong) {
     fmt::print(stderr, "Nothing to repair: every block of {} checks out.\n", o.directory);
-    if (o.json) fmt::print("{}\n", json_of({}, false, {}));
-    return kOk;
+    if (o.json) out.print("{}\n", json_of({}, false, {}));
+    return written(out, kOk);
   }
   if (wrong.error().fault != Fault::damaged) return tl::unexpected(wrong.error());
   fmt::print(stderr, "{}\n", wrong.error().message);
 
-  const fs::path fresh = data.string() + ".repaired";
-  fs::remove_all(fresh, ec);
-  Progress progress("events kept", 0);
-  const auto report = salvage(data, fresh, [&](std::uint64_t n) { progress.add(n); });
-  if (!report) {
-    fs::remove_all(fresh, ec);
-    return tl::unexpected(report.error());
-  }
-  if (!o.json) print_text(*report);
+  auto fresh = FreshDirectory::beside(data, "repaired");
+  if (!fresh) return tl::unexpected(fresh.error());
+  const auto report = [&] {
+    Progress progress("events kept", 0);
+    return salvage(data, fresh->path(), [&](std::uint64_t n) { progress.add(n); });
+  }();
+  if (!report) return tl::unexpected(report.error());
+  if (!o.json) print_text(out, *report);
   if (!o.yes) {
-    fs::remove_all(fresh, ec);
-    if (o.json) fmt::print("{}\n", json_of(*report, false, {}));
+    if (o.json) out.print("{}\n", json_of(*report, false, {}));
     fmt::print(stderr,
                "Nothing was changed. With --yes the store is replaced by what is kept, and the "
                "original stays beside it. If there is a backup, compare first: fairsale diff.\n");
-    return kCheckFailed;
+    return written(out, kCheckFailed);
   }
   const auto now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
   const fs::path original =
       data.string() + fmt::format(".damaged-{:%Y%m%dT%H%M%SZ}", fmt::gmtime(now));
-  if (auto ok = move(data, original); !ok) return tl::unexpected(ok.error());
-  if (auto ok = move(fresh, data); !ok) return tl::unexpected(ok.error());
-  if (auto ok = sync_directory(data.parent_path()); !ok) return tl::unexpected(ok.error());
+  if (auto ok = replace(data, original, *fresh); !ok) return tl::unexpected(ok.error());
   if (o.json) {
-    fmt::print("{}\n", json_of(*report, true, original.string()));
+    out.print("{}\n", json_of(*report, true, original.string()));
   } else {
-    fmt::print("{} was replaced; the original is {}\n", o.directory, original.string());
+    out.print("{} was replaced; the original is {}\n", o.directory, original.string());
   }
-  return kOk;
+  return written(out, kOk);
 }
 
 }  // namespace

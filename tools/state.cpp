@@ -7,7 +7,10 @@
 
 #include "core/json/json.hpp"
 #include "tools/cli.hpp"
+#include "tools/events/event_json.hpp"
 #include "tools/moment/moment.hpp"
+#include "tools/store/fold_progress.hpp"
+#include "tools/store/output.hpp"
 #include "tools/store/purchase_id.hpp"
 #include "tools/store/store.hpp"
 
@@ -21,6 +24,7 @@ struct StateOptions {
   std::string at;
   std::string customer;
   std::string purchase;
+  bool from_start = false;
   bool json = false;
 };
 
@@ -40,9 +44,15 @@ Result<When> parse_when(const std::string& text) {
                                           text));
 }
 
-Result<Moment> moment_of(const EventLog& log, const SkuHead& sku, const When& when) {
-  if (when.time) return moment_at(log, sku, *when.time);
-  return moment_at(log, sku, when.seq.value_or(sku.head.seq));
+// The position that is meant; nothing when the log ends before.
+Result<std::optional<Seq>> position_of(const EventLog& log, const SkuHead& sku, const When& when) {
+  if (when.time) {
+    const auto at = position_at(log, sku, *when.time);
+    if (!at) return tl::unexpected(at.error());
+    return std::optional(*at);
+  }
+  const Seq at = when.seq.value_or(sku.head.seq);
+  return at > sku.head.seq ? std::nullopt : std::optional(at);
 }
 
 std::string text_of(Timestamp t) {
@@ -55,34 +65,40 @@ std::string text_of(Duration d) {
   return fmt::format("{:g} s", static_cast<double>(d.value) / 1e3);
 }
 
-void print_text(const StateOptions& o, const SkuHead& head, const Moment& m, const Look& look) {
+std::string word(std::string_view text) {
+  std::string out;
+  append_word(out, text);
+  return out;
+}
+
+void print_text(Output& out, const StateOptions& o, const SkuHead& head, bool provisional,
+                const Moment& m, const Look& look) {
   const Sale& sale = m.sale;
-  fmt::print("sku {}  position {} of {}", sale.exists() ? sale.sku() : "?", sale.seq().value,
-             head.head.seq.value);
-  if (sale.seq() > Seq{0}) fmt::print("  log time {}", text_of(sale.time()));
-  if (m.now != sale.time()) fmt::print("  asked for {}", text_of(m.now));
-  fmt::print("\n");
+  out.print("sku {}  position {} of {}", sale.exists() ? sale.sku() : "?", sale.seq().value,
+            head.head.seq.value);
+  if (sale.seq() > Seq{0}) out.print("  log time {}", text_of(sale.time()));
+  if (m.now != sale.time()) out.print("  asked for {}", text_of(m.now));
+  out.print("{}\n", provisional ? "  (provisional)" : "");
   if (!sale.exists()) {
-    fmt::print("  nothing was scheduled yet\n");
+    out.print("  nothing was scheduled yet\n");
     return;
   }
   const Counters& c = sale.counters();
   const Terms& t = sale.terms();
-  fmt::print("  phase    {}{}{}\n", name_of(sale.phase()), look.due.opening ? ", due to open" : "",
-             look.due.end ? ", due to end" : "");
-  fmt::print("  stock    {} = available {} + held {} + sold {}\n", c.stocked.value,
-             c.available.value, c.held.value, c.sold.value);
+  out.print("  phase    {}{}{}\n", name_of(sale.phase()), look.due.opening ? ", due to open" : "",
+            look.due.end ? ", due to end" : "");
+  out.print("  stock    {} = available {} + held {} + sold {}\n", c.stocked.value,
+            c.available.value, c.held.value, c.sold.value);
   if (look.due.holds.purchases > 0) {
-    fmt::print(
-        "  due      {} holds of {} units: their deadline had come, no event had ended them\n",
-        look.due.holds.purchases, look.due.holds.units);
+    out.print("  due      {} holds of {} units: their deadline had come, no event had ended them\n",
+              look.due.holds.purchases, look.due.holds.units);
   }
-  fmt::print("  line     {} waiting for {} units", look.line.purchases, look.line.units);
+  out.print("  line     {} waiting for {} units", look.line.purchases, look.line.units);
   for (std::size_t i = 0; i < look.next.size(); ++i) {
-    fmt::print("{}{}:{}", i == 0 ? "; first " : " ", sale.sku(), look.next[i].value);
+    out.print("{}{}:{}", i == 0 ? "; first " : " ", sale.sku(), look.next[i].value);
   }
-  fmt::print("\n");
-  fmt::print(
+  out.print("\n");
+  out.print(
       "  terms    {} {:.3} a unit, hold {} + grace {}, {} a customer, {} a purchase\n"
       "           line of {}, {}; from {}{}\n",
       t.price.amount.value,
@@ -90,32 +106,32 @@ void print_text(const StateOptions& o, const SkuHead& head, const Moment& m, con
       text_of(t.grace), t.limit_per_customer.value, t.units_per_purchase.value, t.line_limit,
       t.line_policy == LinePolicy::strict ? "strict" : "skip_if_unfit", text_of(t.starts_at),
       t.ends_at == kNever ? std::string{} : " to " + text_of(t.ends_at));
-  fmt::print("  attempts {} by {} customers\n", sale.purchases(), sale.customers());
+  out.print("  attempts {} by {} customers\n", sale.purchases(), sale.customers());
   if (!o.customer.empty()) {
     const auto customer = sale.find_customer(o.customer);
     if (customer) {
-      fmt::print("  customer {}: {} of {} units\n", o.customer,
-                 sale.customer_units(*customer).value, t.limit_per_customer.value);
+      out.print("  customer {}: {} of {} units\n", word(o.customer),
+                sale.customer_units(*customer).value, t.limit_per_customer.value);
     } else {
-      fmt::print("  customer {}: had not asked yet\n", o.customer);
+      out.print("  customer {}: had not asked yet\n", word(o.customer));
     }
   }
   if (!o.purchase.empty() && look.chosen.empty()) {
-    fmt::print("  {}: no such purchase at that moment\n", o.purchase);
+    out.print("  {}: no such purchase at that moment\n", word(o.purchase));
   }
   for (const Standing& s : look.chosen) {
     const Purchase& p = sale.purchase(s.purchase);
-    fmt::print("  {}:{}  {} unit{}  {}", sale.sku(), p.seq.value, p.quantity,
-               p.quantity == 1 ? "" : "s", name_of(p.status));
-    if (p.reason != Reason::none) fmt::print(" ({})", name_of(p.reason));
-    if (s.place > 0) fmt::print(", place {}", s.place);
-    if (p.place > 0) fmt::print(", was told place {}", p.place);
+    out.print("  {}:{}  {} unit{}  {}", sale.sku(), p.seq.value, p.quantity,
+              p.quantity == 1 ? "" : "s", name_of(p.status));
+    if (p.reason != Reason::none) out.print(" ({})", name_of(p.reason));
+    if (s.place > 0) out.print(", place {}", s.place);
+    if (p.place > 0) out.print(", was told place {}", p.place);
     if (holds_units(p.status)) {
-      fmt::print(", until {}{}", text_of(p.until), s.due ? ", due to expire" : "");
+      out.print(", until {}{}", text_of(p.until), s.due ? ", due to expire" : "");
     }
-    fmt::print("\n");
+    out.print("\n");
   }
-  if (look.left_out > 0) fmt::print("  and {} more\n", look.left_out);
+  if (look.left_out > 0) out.print("  and {} more\n", look.left_out);
 }
 
 void append_terms(JsonWriter& json, const Terms& t) {
@@ -134,11 +150,12 @@ void append_terms(JsonWriter& json, const Terms& t) {
       .end_object();
 }
 
-void append_json(JsonWriter& json, const StateOptions& o, const SkuHead& head, const Moment& m,
-                 const Look& look) {
+void append_json(JsonWriter& json, const StateOptions& o, const SkuHead& head, bool provisional,
+                 const Moment& m, const Look& look) {
   const Sale& sale = m.sale;
   json.begin_object().member("id", std::string_view(fmt::format("{:016x}", head.sku.value)));
   json.member("position", sale.seq().value).member("head", head.head.seq.value);
+  json.member("provisional", provisional);
   json.member("folded_from", m.from.value).member("phase", name_of(sale.phase()));
   if (sale.exists()) {
     const Counters& c = sale.counters();
@@ -187,6 +204,24 @@ void append_json(JsonWriter& json, const StateOptions& o, const SkuHead& head, c
   json.end_object();
 }
 
+// Of a sale whose log ends before the position that was asked for of all.
+Result<void> put_shorter(Output& out, std::optional<JsonWriter>& json, const Store& store,
+                         const SkuHead& head) {
+  const auto name = sale_name(*store.log, head.sku);
+  if (!name) return tl::unexpected(name.error());
+  const std::string id = id_text(head.sku);
+  if (!json) {
+    out.print("sku {}  its log ends at position {}\n", name->empty() ? id : *name,
+              head.head.seq.value);
+    return {};
+  }
+  json->begin_object().member("id", std::string_view(id));
+  json->key("position").null().member("head", head.head.seq.value);
+  if (!name->empty()) json->member("sku", std::string_view(*name));
+  json->end_object();
+  return {};
+}
+
 Result<int> run_state(StateOptions o) {
   const auto when = parse_when(o.at);
   if (!when) return tl::unexpected(when.error());
@@ -203,22 +238,60 @@ Result<int> run_state(StateOptions o) {
   const auto heads = choose(*store, o.skus);
   if (!heads) return tl::unexpected(heads.error());
 
-  std::string out;
-  JsonWriter json(out);
-  json.begin_object().key("sales").begin_array();
+  std::vector<std::optional<Seq>> positions;
+  std::uint64_t events = 0;
   for (const SkuHead& head : *heads) {
-    const auto m = moment_of(*store->log, head, *when);
+    const auto at = position_of(*store->log, head, *when);
+    if (!at) return tl::unexpected(at.error());
+    positions.push_back(*at);
+    events += at->value_or(Seq{0}).value;
+  }
+
+  const auto longest =
+      std::max_element(heads->begin(), heads->end(),
+                       [](const SkuHead& a, const SkuHead& b) { return a.head.seq < b.head.seq; });
+  if (when->seq && longest != heads->end() && *when->seq > longest->head.seq) {
+    return fail(Fault::not_found, fmt::format("the log ends at position {}, before {}",
+                                              longest->head.seq.value, when->seq->value));
+  }
+
+  Progress progress("events", events);
+  FoldProgress observer(progress);
+  const Way way{.from = o.from_start ? FoldFrom::start : FoldFrom::snapshot,
+                .observer = observer.if_visible()};
+  Output out(stdout);
+  std::optional<JsonWriter> json;
+  if (o.json) json.emplace(out.text()).begin_object().key("sales").begin_array();
+  for (std::size_t i = 0; i < heads->size(); ++i) {
+    const SkuHead& head = (*heads)[i];
+    const auto durable = durable_seq(*store, head.sku);
+    if (!durable) return tl::unexpected(durable.error());
+    if (!positions[i]) {
+      if (auto ok = put_shorter(out, json, *store, head); !ok) return tl::unexpected(ok.error());
+      continue;
+    }
+    auto m = moment_at(*store->log, head, *positions[i], way);
     if (!m) return tl::unexpected(m.error());
+    if (when->time) m->now = *when->time;
+    const bool provisional = *positions[i] > *durable;
     const auto customer = o.customer.empty() ? std::nullopt : m->sale.find_customer(o.customer);
     const Look look = look_at(*m, customer, purchase ? std::optional(purchase->seq) : std::nullopt);
-    if (o.json) {
-      append_json(json, o, head, *m, look);
+    if (json) {
+      append_json(*json, o, head, provisional, *m, look);
     } else {
-      print_text(o, head, *m, look);
+      print_text(out, o, head, provisional, *m, look);
+    }
+    if (out.is_due() && !json) {
+      progress.hide();
+      if (auto ok = out.flush(); !ok) return tl::unexpected(ok.error());
     }
   }
-  json.end_array().end_object();
-  if (o.json) fmt::print("{}\n", out);
+  progress.hide();
+  if (json) {
+    json->end_array().end_object();
+    out.text() += '\n';
+  }
+  if (auto ok = out.flush(); !ok) return tl::unexpected(ok.error());
   return kOk;
 }
 
@@ -235,9 +308,14 @@ void add_state(CLI::App& app, int& exit_code) {
       "it. What time alone brought since (an opening, an end, holds whose deadline, grace\n"
       "included, has come) is shown as due, not as done: it takes effect with the next event, so\n"
       "until then held units are held.\n"
-      "Snapshots make it fast: the log is folded from the nearest one before the moment.\n"
+      "Snapshots make it fast: the log is folded from the nearest one before the moment. That one\n"
+      "is taken at its word, which only its own digest backs: who can write to the directory can\n"
+      "forge one. --from-start trusts the log alone; audit compares snapshots with it.\n"
+      "What a crash could still take back, since it is not on record as acknowledged, is marked\n"
+      "provisional.\n"
       "Exit codes: 0 ok; 1 damage, named by SKU and seq; 2 usage; 3 I/O, or no such sale or "
-      "position.");
+      "position\n(of several sales, those that end before the position are named, and that is no "
+      "failure).");
   c->add_option("data", o->directory, "The data directory")->required();
   c->add_option("--sku", o->skus, "Only this sale; may be given again");
   c->add_option("--at", o->at, "A position, or an RFC 3339 time; without it, the end of the log");
@@ -245,6 +323,7 @@ void add_state(CLI::App& app, int& exit_code) {
   c->add_option("--purchase", o->purchase, "And how this purchase (SKU:SEQ) stood")
       ->excludes(customer)
       ->excludes("--sku");
+  c->add_flag("--from-start", o->from_start, "Fold from position 1, whatever snapshots there are");
   c->add_flag("--json", o->json, "As one JSON object");
   c->callback([o, &exit_code] {
     const auto result = run_state(*o);

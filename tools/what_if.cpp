@@ -9,6 +9,7 @@
 
 #include "core/json/json.hpp"
 #include "tools/cli.hpp"
+#include "tools/store/output.hpp"
 #include "tools/store/progress.hpp"
 #include "tools/store/store.hpp"
 
@@ -52,45 +53,47 @@ std::string time_text(const std::optional<Timestamp>& t) {
 
 std::string signed_text(std::int64_t n) { return n == 0 ? "" : fmt::format("{:+}", n); }
 
-void print_row(std::string_view name, std::string_view a, std::string_view b,
+void print_row(Output& out, std::string_view name, std::string_view a, std::string_view b,
                std::string_view difference = {}) {
-  fmt::print("  {:<26}{:>30}{:>30}{:>14}\n", name, a, b, difference);
+  out.print("  {:<26}{:>30}{:>30}{:>14}\n", name, a, b, difference);
 }
 
-void print_row(std::string_view name, std::uint64_t a, std::uint64_t b) {
-  print_row(name, grouped(a), grouped(b),
+void print_row(Output& out, std::string_view name, std::uint64_t a, std::uint64_t b) {
+  print_row(out, name, grouped(a), grouped(b),
             signed_text(static_cast<std::int64_t>(b) - static_cast<std::int64_t>(a)));
 }
 
-void print_row(std::string_view name, const Tally& a, const Tally& b) {
+void print_row(Output& out, std::string_view name, const Tally& a, const Tally& b) {
   const auto text = [](const Tally& t) {
     return fmt::format("{} ({} units)", grouped(t.purchases), grouped(t.units));
   };
   print_row(
-      name, text(a), text(b),
+      out, name, text(a), text(b),
       signed_text(static_cast<std::int64_t>(b.purchases) - static_cast<std::int64_t>(a.purchases)));
 }
 
-void print_difference(std::string_view sku, std::string_view what, const Difference& d) {
+void print_difference(Output& out, std::string_view sku, std::string_view what, const Affected& d) {
   const auto list = [&](std::string_view sign, const Tally& t, const std::vector<Seq>& first) {
-    fmt::print("  {} {}: {} purchases of {} units", what, sign, grouped(t.purchases),
-               grouped(t.units));
+    out.print("  {} {}: {} purchases of {} units", what, sign, grouped(t.purchases),
+              grouped(t.units));
     for (std::size_t i = 0; i < first.size(); ++i) {
-      fmt::print("{}{}:{}", i == 0 ? "; " : " ", sku, first[i].value);
+      out.print("{}{}:{}", i == 0 ? "; " : " ", sku, first[i].value);
     }
-    fmt::print("{}\n", !first.empty() && first.size() < t.purchases ? " …" : "");
+    out.print("{}\n", !first.empty() && first.size() < t.purchases ? " …" : "");
   };
   list("only in the other", d.gained, d.first_gained);
   list("only as it was", d.lost, d.first_lost);
 }
 
-void print_text(std::string_view sku, const WhatIf& w) {
+void print_text(Output& out, std::string_view sku, bool provisional, const WhatIf& w) {
   const Outcome& a = w.real;
   const Outcome& b = w.other;
-  fmt::print("sku {}  {} events\n", sku, grouped(w.head.seq.value));
-  print_row("", "as it was", "what if");
-  const auto changed = [](std::string_view name, const std::string& was, const std::string& is) {
-    if (was != is) print_row(name, was, is);
+  out.print("sku {}  {} events{}\n", sku, grouped(w.head.seq.value),
+            provisional ? "  (provisional)" : "");
+  print_row(out, "", "as it was", "what if");
+  const auto changed = [&out](std::string_view name, const std::string& was,
+                              const std::string& is) {
+    if (was != is) print_row(out, name, was, is);
   };
   changed("hold", seconds_text(a.terms.hold), seconds_text(b.terms.hold));
   changed("limit per customer", std::to_string(a.terms.limit_per_customer.value),
@@ -100,34 +103,34 @@ void print_text(std::string_view sku, const WhatIf& w) {
   changed("line limit", std::to_string(a.terms.line_limit), std::to_string(b.terms.line_limit));
   changed("line policy", std::string(policy_name(a.terms.line_policy)),
           std::string(policy_name(b.terms.line_policy)));
-  print_row("stock at the end", a.counters.stocked.value, b.counters.stocked.value);
-  print_row("attempts", a.attempts, b.attempts);
-  print_row("reserved at once", a.reserved, b.reserved);
-  print_row("waited", a.waited, b.waited);
-  print_row("offered from the line", a.offered, b.offered);
-  print_row("holds expired", a.expired, b.expired);
-  print_row("given up", a.given_up, b.given_up);
-  print_row("orders", a.ordered, b.ordered);
-  print_row("payments to be refunded", a.refunds_due, b.refunds_due);
+  print_row(out, "stock at the end", a.counters.stocked.value, b.counters.stocked.value);
+  print_row(out, "attempts", a.attempts, b.attempts);
+  print_row(out, "reserved at once", a.reserved, b.reserved);
+  print_row(out, "waited", a.waited, b.waited);
+  print_row(out, "offered from the line", a.offered, b.offered);
+  print_row(out, "holds expired", a.expired, b.expired);
+  print_row(out, "given up", a.given_up, b.given_up);
+  print_row(out, "orders", a.ordered, b.ordered);
+  print_row(out, "payments to be refunded", a.refunds_due, b.refunds_due);
   for (std::size_t i = 0; i < a.refused.size(); ++i) {
     if (a.refused[i] == 0 && b.refused[i] == 0) continue;
-    print_row(fmt::format("refused {}", name_of(static_cast<Reason>(i))), a.refused[i],
+    print_row(out, fmt::format("refused {}", name_of(static_cast<Reason>(i))), a.refused[i],
               b.refused[i]);
   }
   if (a.operator_refused + b.operator_refused > 0) {
-    print_row("operator refused", a.operator_refused, b.operator_refused);
+    print_row(out, "operator refused", a.operator_refused, b.operator_refused);
   }
-  print_row("still held at the end", a.counters.held.value, b.counters.held.value);
-  print_row("still waiting at the end", a.counters.waiting, b.counters.waiting);
-  print_row("left at the end", a.counters.available.value, b.counters.available.value);
+  print_row(out, "still held at the end", a.counters.held.value, b.counters.held.value);
+  print_row(out, "still waiting at the end", a.counters.waiting, b.counters.waiting);
+  print_row(out, "left at the end", a.counters.available.value, b.counters.available.value);
   const auto& code = a.terms.price.currency.code;
-  print_row(fmt::format("revenue ({} minor units)", std::string_view(code.data(), code.size())),
-            std::to_string(a.revenue), std::to_string(b.revenue),
-            signed_text(b.revenue - a.revenue));
-  print_row("first nothing free", time_text(a.all_taken), time_text(b.all_taken));
-  print_row("sold out", time_text(a.sold_out), time_text(b.sold_out));
-  print_difference(sku, "units held", w.held);
-  print_difference(sku, "ordered", w.ordered);
+  print_row(
+      out, fmt::format("revenue ({} minor units)", std::string_view(code.data(), code.size())),
+      std::to_string(a.revenue), std::to_string(b.revenue), signed_text(b.revenue - a.revenue));
+  print_row(out, "first nothing free", time_text(a.all_taken), time_text(b.all_taken));
+  print_row(out, "sold out", time_text(a.sold_out), time_text(b.sold_out));
+  print_difference(out, sku, "units held", w.held);
+  print_difference(out, sku, "ordered", w.ordered);
 }
 
 void append_tally(JsonWriter& json, std::string_view name, const Tally& t) {
@@ -179,7 +182,7 @@ void append_outcome(JsonWriter& json, std::string_view name, const Outcome& o) {
 }
 
 void append_difference(JsonWriter& json, std::string_view sku, std::string_view name,
-                       const Difference& d) {
+                       const Affected& d) {
   const auto list = [&](std::string_view key, const std::vector<Seq>& first) {
     json.key(key).begin_array();
     for (const Seq s : first) json.value(std::string_view(fmt::format("{}:{}", sku, s.value)));
@@ -219,19 +222,26 @@ Result<int> run_what_if(const WhatIfOptions& o) {
                    [&](std::uint64_t events) { progress.add(events); });
   }();
   if (!w) return tl::unexpected(w.error());
-  if (!o.json) {
-    print_text(o.sku, *w);
-    return kOk;
+  const auto durable = durable_seq(*store, head.sku);
+  if (!durable) return tl::unexpected(durable.error());
+  const bool provisional = w->head.seq > *durable;
+  Output out(stdout);
+  if (o.json) {
+    JsonWriter json(out.text());
+    json.begin_object()
+        .member("sku", std::string_view(o.sku))
+        .member("position", w->head.seq.value)
+        .member("provisional", provisional);
+    append_outcome(json, "as_it_was", w->real);
+    append_outcome(json, "what_if", w->other);
+    append_difference(json, o.sku, "held_differently", w->held);
+    append_difference(json, o.sku, "ordered_differently", w->ordered);
+    json.end_object();
+    out.text() += '\n';
+  } else {
+    print_text(out, o.sku, provisional, *w);
   }
-  std::string out;
-  JsonWriter json(out);
-  json.begin_object().member("sku", std::string_view(o.sku)).member("position", w->head.seq.value);
-  append_outcome(json, "as_it_was", w->real);
-  append_outcome(json, "what_if", w->other);
-  append_difference(json, o.sku, "held_differently", w->held);
-  append_difference(json, o.sku, "ordered_differently", w->ordered);
-  json.end_object();
-  fmt::print("{}\n", out);
+  if (auto ok = out.flush(); !ok) return tl::unexpected(ok.error());
   return kOk;
 }
 

@@ -30,6 +30,7 @@ struct Followed {
   Story story;
   PurchaseIndex index;
   PurchaseStatus status = PurchaseStatus::refused;
+  bool could_buy = false;     // as of the last decision of this event that time made
   std::uint32_t place = 0;    // in line, now
   std::vector<bool> ahead;    // by purchase: stood before it at its attempt
   std::vector<bool> waiting;  // by purchase: of those, still waits
@@ -45,6 +46,7 @@ class Teller final : public DecisionSink {
     at_ = at;
     event_ = &event;
     stocked_ = sale_.counters().stocked;
+    acted_ = false;
     const auto* attempt = std::get_if<PurchaseAttempted>(&event);
     const bool wanted = question_.purchase
                             ? seq == *question_.purchase
@@ -57,13 +59,17 @@ class Teller final : public DecisionSink {
     if (wanted && followed_.size() == known) {
       if (auto ok = note_unkept(*attempt, answer); !ok) return ok;
     }
-    for (Followed& f : followed_) look_for_chance(f);
+    for (Followed& f : followed_) {
+      f.could_buy = false;
+      if (could_buy(f)) note_chance(f, seq_);
+    }
     return {};
   }
 
   void prefetch(const Event& event) { sale_.prefetch(event); }
 
   void on(const Decision& d) override {
+    look_for_chance_before(d);
     const bool new_purchase = asked_ != nullptr && d.purchase == seq_;
     if (new_purchase) begin(d);
     for (Followed& f : followed_) {
@@ -73,6 +79,7 @@ class Teller final : public DecisionSink {
       } else {
         others(f, d);
       }
+      if (!acted_) f.could_buy = could_buy(f);
     }
   }
 
@@ -80,6 +87,7 @@ class Teller final : public DecisionSink {
     Explanation e{.sku = std::string(sale_.sku()),
                   .head = head.head,
                   .at = sale_.time(),
+                  .provisional = {},
                   .terms = sale_.terms(),
                   .phase = sale_.phase(),
                   .stories = {},
@@ -268,20 +276,48 @@ class Teller final : public DecisionSink {
     return {};
   }
 
-  void look_for_chance(Followed& f) const {
-    if (!f.story.afterwards || f.story.afterwards->chance) return;
+  // What time brings, an expiry say, is brought by the event that comes next, and that may take it
+  // or shut it off at once. So there is a moment between the two, after the last decision that time
+  // made and before the event's own; the sale is then as that decision left it.
+  void look_for_chance_before(const Decision& d) {
+    if (acted_ || brought_by_time(d.kind)) return;
+    acted_ = true;
+    for (Followed& f : followed_) {
+      if (f.could_buy) note_chance(f, Seq{seq_.value - 1});
+    }
+  }
+
+  // Never an event's own decision, though an event may bring them after it as well.
+  static bool brought_by_time(DecisionKind kind) {
+    switch (kind) {
+      case DecisionKind::opened:
+      case DecisionKind::ended:
+      case DecisionKind::expired:
+      case DecisionKind::offered:
+      case DecisionKind::sold_out:
+      case DecisionKind::released:
+      case DecisionKind::line_released: return true;
+      default: return false;
+    }
+  }
+
+  // Whether the attempt, made now with a new key, would be reserved.
+  bool could_buy(const Followed& f) const {
+    if (!f.story.afterwards || f.story.afterwards->chance) return false;
     const Terms& t = sale_.terms();
     const Counters& c = sale_.counters();
     const std::uint32_t q = f.story.quantity;
     if (sale_.phase() != Phase::open || q == 0 || q > t.units_per_purchase.value ||
         q > c.available.value || (c.waiting > 0 && t.line_policy == LinePolicy::strict)) {
-      return;
+      return false;
     }
     const CustomerIndex customer{sale_.purchase(f.index).customer};
-    if (std::uint64_t{sale_.customer_units(customer).value} + q > t.limit_per_customer.value) {
-      return;
-    }
-    f.story.afterwards->chance = seq_;
+    return std::uint64_t{sale_.customer_units(customer).value} + q <= t.limit_per_customer.value;
+  }
+
+  void note_chance(Followed& f, Seq after) const {
+    f.could_buy = false;
+    f.story.afterwards->chance = after;
     f.story.afterwards->chance_at = at_;
   }
 
@@ -313,6 +349,7 @@ class Teller final : public DecisionSink {
   const Event* event_ = nullptr;
   const PurchaseAttempted* asked_ = nullptr;  // when it is one that the question is about
   Quantity stocked_;
+  bool acted_ = false;  // what time brought is over, the event itself has been decided
 };
 
 }  // namespace
@@ -327,7 +364,7 @@ Result<Explanation> explain(const EventLog& log, const SkuHead& sku, const Quest
   // Whoever is asked about by position did nothing before it.
   Head from;
   Sale start;
-  if (question.purchase && question.purchase->value > 1) {
+  if (question.purchase && question.purchase->value > 1 && question.from == FoldFrom::snapshot) {
     auto snapshot = log.snapshot(sku.sku, Seq{question.purchase->value - 1});
     if (!snapshot) return tl::unexpected(snapshot.error());
     if (*snapshot) {

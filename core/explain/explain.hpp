@@ -20,6 +20,8 @@ struct Question {
   CustomerId customer;           // all attempts of this customer
   bool names = false;            // name customers; they are personal
   std::size_t ahead_limit = 10;  // of those ahead, how many to list, at most kMaxAheadListed
+  // Where to begin what came before the attempt. A snapshot is taken at its word.
+  FoldFrom from = FoldFrom::snapshot;
 };
 
 inline constexpr std::size_t kMaxSteps = 200;   // listed of one purchase
@@ -66,7 +68,9 @@ struct Afterwards {
   Tally came_back;  // by expiry, cancellation, decline or a refund that restocks
   std::uint64_t stock_added = 0;
   Tally served;  // attempts and offers that got units, nobody of whom could have been it
-  // The first moment when the same attempt, made again with a new key, would have been reserved.
+  // The first moment when the same attempt, made again with a new key, would have been reserved:
+  // as the next event after this position, at this log time. That time is the position's own, or
+  // that of the event after it, when what time brought then was taken in the same event.
   std::optional<Seq> chance;
   Timestamp chance_at;
 };
@@ -93,6 +97,7 @@ struct Explanation {
   std::string sku;
   Head head;  // the end of the log that was told from
   Timestamp at;
+  std::optional<bool> provisional;  // whether the end is; for the asker to set, who may know
   Terms terms;
   Phase phase = Phase::none;
   std::vector<Story> stories;  // in log order

@@ -28,6 +28,15 @@ std::string tally(const Tally& t) {
                      units(t.units));
 }
 
+// " anna" with a space before it; nothing for nobody.
+std::string name_after(std::string_view customer) {
+  std::string out;
+  if (customer.empty()) return out;
+  out = ' ';
+  append_word(out, customer);
+  return out;
+}
+
 void append_steps(std::string& out, const Story& s) {
   for (const Step& step : s.steps) {
     append(out, "  {:>10}  {}  {}", step.seq.value, text_of(step.at), name_of(step.decision));
@@ -63,9 +72,8 @@ void append_ahead(std::string& out, std::string_view sku, const Ahead& a) {
   }
   out += any ? "\n" : " nobody was ahead\n";
   for (const Ahead::Listed& l : a.nearest) {
-    append(out, "    {}:{}{}{}  {}  {}, now {}\n", sku, l.purchase.value,
-           l.customer.empty() ? "" : " ", l.customer, units(l.quantity), name_of(l.then),
-           name_of(l.now));
+    append(out, "    {}:{}{}  {}  {}, now {}\n", sku, l.purchase.value, name_after(l.customer),
+           units(l.quantity), name_of(l.then), name_of(l.now));
   }
   if (a.of > a.nearest.size()) append(out, "    and {} before these\n", a.of - a.nearest.size());
 }
@@ -77,8 +85,8 @@ void append_afterwards(std::string& out, const Afterwards& a) {
   append(out, "; {} got units\n", a.served.purchases == 0 ? "nobody else" : tally(a.served));
   if (a.chance) {
     append(out,
-           "    The same attempt with a new key would have been reserved after position {} "
-           "({}).\n",
+           "    The same attempt with a new key would have been reserved after position {}, at "
+           "{}.\n",
            a.chance->value, text_of(a.chance_at));
   } else {
     out += "    At no moment would the same attempt with a new key have been reserved.\n";
@@ -218,11 +226,12 @@ std::string outcome_of(const Story& s) {
 }
 
 std::string text_of(const Explanation& e) {
-  std::string out = fmt::format("sku {}  told from the log up to position {} ({})\n", e.sku,
-                                e.head.seq.value, text_of(e.at));
+  std::string out =
+      fmt::format("sku {}  told from the log up to position {} ({}){}\n", e.sku, e.head.seq.value,
+                  text_of(e.at), e.provisional.value_or(false) ? " (provisional)" : "");
   for (const Story& s : e.stories) {
-    append(out, "\n{}:{}{}{}  {}  {}", e.sku, s.attempt.value, s.customer.empty() ? "" : " ",
-           s.customer, units(s.quantity), name_of(s.status));
+    append(out, "\n{}:{}{}  {}  {}", e.sku, s.attempt.value, name_after(s.customer),
+           units(s.quantity), name_of(s.status));
     if (s.reason != Reason::none) append(out, " ({})", name_of(s.reason));
     append(out, "\n  {}\n", outcome_of(s));
     append(out, "  the sale then: stock {} = available {} + held {} + sold {}; waiting {}\n",
@@ -249,6 +258,7 @@ void append_json(std::string& out, const Explanation& e) {
       .member("position", e.head.seq.value)
       .member("time", e.at)
       .member("phase", name_of(e.phase));
+  if (e.provisional) json.member("provisional", *e.provisional);
   json.key("purchases").begin_array();
   for (const Story& s : e.stories) append_story(json, e.sku, s);
   json.end_array().member("left_out", e.stories_left_out).end_object();

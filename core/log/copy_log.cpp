@@ -70,15 +70,13 @@ Result<void> goes_on_from(const EventLog& from, const SkuHead& source, const Sku
 
 }  // namespace
 
-Result<CopyReport> copy_log(const EventLog& from, EventLog& to,
+Result<CopyReport> copy_log(const EventLog& from, EventLog& to, std::span<const SkuHead> heads,
                             const std::function<void(std::uint64_t)>& copied) {
-  const auto sources = from.heads();
-  if (!sources) return tl::unexpected(sources.error());
   const auto targets = to.heads();
   if (!targets) return tl::unexpected(targets.error());
   std::unordered_map<std::uint64_t, Head> source_of;
   std::unordered_map<std::uint64_t, Head> target_of;
-  for (const SkuHead& h : *sources) source_of.emplace(h.sku.value, h.head);
+  for (const SkuHead& h : heads) source_of.emplace(h.sku.value, h.head);
   for (const SkuHead& h : *targets) {
     const auto source = source_of.find(h.sku.value);
     if (source == source_of.end()) {
@@ -93,18 +91,26 @@ Result<CopyReport> copy_log(const EventLog& from, EventLog& to,
   }
 
   BatchedAppend out(to);
-  for (const SkuHead& source : *sources) {
+  for (const SkuHead& source : heads) {
     const auto target = target_of.find(source.sku.value);
     const Seq next{target == target_of.end() ? 1 : target->second.seq.value + 1};
     if (next > source.head.seq) continue;
     Result<void> added;
+    Head end;
     const auto done = from.read(source.sku, next, [&](const BlockView& b) {
+      end = {b.last(), b.header().time, b.digest()};
+      if (end.seq > source.head.seq) return false;
       added = out.add(b);
       if (added && copied) copied(b.header().count);
-      return added.has_value();
+      return added && end.seq < source.head.seq;
     });
     if (!done) return tl::unexpected(done.error());
     if (!added) return tl::unexpected(added.error());
+    if (end != source.head) {
+      return fail(Fault::damaged,
+                  fmt::format("SKU {:016x}: its log does not lead to its head, at {}",
+                              source.sku.value, source.head.seq.value));
+    }
   }
   if (auto ok = out.finish(); !ok) return tl::unexpected(ok.error());
   to.settle();

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "core/log/event_log.hpp"
@@ -43,11 +44,13 @@ class BatchedAppend {
   CopyReport report_;
 };
 
-// Appends to `to` what `from` has beyond it, up to the heads that `from` has now. Each block read
-// is checked whole and against the one before it. Fails with `invalid`, before anything is
-// written, when `to` has something that `from` does not: another history, or a longer one.
-// `copied` is told of events as they are copied. Returns after everything is durable.
-Result<CopyReport> copy_log(const EventLog& from, EventLog& to,
+// Appends to `to` what `from` has beyond it, up to `heads`, each of which is the end of a block of
+// `from`: all that it has, or that of it which is durable. Each block read is checked whole and
+// against the one before it. Fails with `invalid`, before anything is written, when `to` has
+// something that does not lie before these heads: another history, or a longer one; and with
+// `damaged` when a log does not lead to its head. `copied` is told of events as they are copied.
+// Returns after everything is durable.
+Result<CopyReport> copy_log(const EventLog& from, EventLog& to, std::span<const SkuHead> heads,
                             const std::function<void(std::uint64_t events)>& copied);
 
 }  // namespace fairsale

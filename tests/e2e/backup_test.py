@@ -35,11 +35,17 @@ class Backup(Case):
             with open(heads) as f:
                 self.assertEqual(json.loads(f.readline()),
                                  {k: there[k] for k in ("sku", "position", "head")})
+            # What was written is what an audit takes, of the store as of its copy.
+            for directory in (server.data, backup):
+                report = json.loads(server.tool("audit", directory, "--head", heads, "--json"))
+                self.assertTrue(report["sound"], report)
             server.kill()
 
             # The disk is lost; the backup takes its place.
             shutil.rmtree(server.data)
-            server.tool("restore", backup, server.data)
+            # Completion puts a slash behind the name of a directory.
+            server.tool("restore", backup + "/", server.data + "/")
+            self.assertEqual(self.beside(server.data), [])
             server.start()
             self.assertEqual(server.audit_head("rush"), there)
             # And a target that holds anything is left alone.
@@ -81,8 +87,19 @@ class Backup(Case):
             self.assertEqual(sale["kept"] + sale["lost_events"], there["position"])
             self.assertEqual(sale["acknowledged"], there["position"])
 
-            done = json.loads(server.tool("repair", server.data, "--json", "--yes"))
+            # What may be somebody's is left alone.
+            theirs = [server.data + ".repaired", server.data + ".restoring"]
+            for directory in theirs:
+                os.mkdir(directory)
+                with open(os.path.join(directory, "precious"), "w") as f:
+                    f.write("theirs")
+            done = json.loads(server.tool("repair", server.data + "/", "--json", "--yes"))
             self.assertTrue(done["replaced"])
+            self.assertEqual(os.path.dirname(done["original"]), os.path.dirname(server.data))
+            for directory in theirs:
+                self.assertEqual(os.listdir(directory), ["precious"])
+            self.assertEqual(self.beside(server.data),
+                             sorted([*theirs, done["original"]]))
             self.assertEqual(self.tree(done["original"]), before, "the original is kept as it was")
             server.start()
             self.assertEqual(server.audit_head("rush")["position"], sale["kept"])
@@ -90,6 +107,26 @@ class Backup(Case):
             self.assertIn("Nothing to repair", self.said(server, 0))  # beside the server
             server.stop()
             self.assertIn("Nothing to repair", self.said(server, 0))
+
+    def test_what_the_source_may_still_lose_is_left_out(self):
+        with self.server() as server:
+            server.open_sale("demo", stock=5)
+            acked = server.path("ACKED-then")
+            shutil.copy(os.path.join(server.data, "ACKED"), acked)
+            server.buy("demo", "anna", "k")
+            server.kill()
+            # As if the process had ended before it could acknowledge the purchase.
+            shutil.copy(acked, os.path.join(server.data, "ACKED"))
+            backup = server.path("backup")
+            done = json.loads(server.tool("backup", server.data, backup, "--json"))
+            self.assertEqual((done["verified_events"], done["provisional_events"]), (1, 1))
+            self.assertIn("1 events were left out", server.tool("backup", server.data, backup))
+            server.start()  # takes it over
+            done = json.loads(server.tool("backup", server.data, backup, "--json"))
+            self.assertEqual((done["copied_events"], done["provisional_events"]), (1, 0))
+
+    def beside(self, directory):
+        return sorted(p for p in glob.glob(directory + ".*"))
 
     def said(self, server, code):
         done = subprocess.run([self.programs.fairsale, "repair", server.data, "--yes"],

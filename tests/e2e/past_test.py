@@ -123,7 +123,8 @@ class Past(Case):
                     self.assertEqual(
                         sum(ahead[k]["purchases"] for k in ("waiting", "holding", "ordered")),
                         sum(t["purchases"] for t in ahead["became"].values()))
-                # The server tells the same of the same position.
+                # The server tells the same of the same position, and only of what is durable.
+                self.assertFalse(told.pop("provisional"))
                 reply = self.running.request("GET", f"/v1/purchases/{purchase}/explanation",
                                              self.running.operator)
                 self.assertEqual(reply.status, 200, reply)

@@ -43,6 +43,7 @@ struct Explained : ::testing::Test {
   }
 
   MemoryLog log;
+  MemoryLog forged;
   Shop shop{log};
   int payments = 0;
 };
@@ -160,6 +161,89 @@ TEST_F(Explained, AnotherAttemptHasNoChanceBehindALine) {
   EXPECT_EQ(story(dora).afterwards->came_back, (Tally{1, 1}));
   EXPECT_EQ(story(dora).afterwards->chance, left);
   EXPECT_EQ(story(bert).status, PurchaseStatus::reserved);
+}
+
+// An expiry is folded in with the next arrival, which may take what it freed in the same event.
+TEST_F(Explained, AnotherAttemptHasItsChanceBeforeTheOneThatTookIt) {
+  auto sale = scheduled("a", 1);
+  sale.terms.line_limit = 0;
+  happen(sale);
+  buy("ben");
+  const Seq anna = buy("anna");
+  EXPECT_EQ(story(anna).reason, Reason::line_full);
+  after(60'000);
+  const Seq carl = buy("carl");  // ben's hold has run out
+  EXPECT_EQ(story(carl).status, PurchaseStatus::reserved);
+  const Story s = story(anna);
+  ASSERT_TRUE(s.afterwards);
+  EXPECT_EQ(s.afterwards->chance, Seq{carl.value - 1});
+  EXPECT_EQ(s.afterwards->chance_at, story(carl).at);
+  EXPECT_EQ(text_of(*of(anna)).find("At no moment"), std::string::npos);
+  // Carl himself had none: he got the unit.
+  EXPECT_FALSE(story(carl).afterwards);
+}
+
+TEST_F(Explained, WhoCameTooEarlyHadItsChanceWhenTheFirstAttemptOpenedTheSale) {
+  auto sale = scheduled("a", 1);
+  sale.terms.starts_at = kOpening + Duration{10'000};
+  happen(sale);
+  const Seq anna = buy("anna");
+  EXPECT_EQ(story(anna).reason, Reason::not_started);
+  EXPECT_FALSE(story(anna).afterwards->chance);
+  after(10'000);
+  const Seq carl = buy("carl");  // opens the sale and takes all
+  EXPECT_EQ(story(anna).afterwards->chance, Seq{carl.value - 1});
+}
+
+TEST_F(Explained, ThereIsAChanceBeforeAPauseThatComesWithAnExpiry) {
+  auto sale = scheduled("a", 1);
+  sale.terms.line_limit = 0;
+  happen(sale);
+  buy("ben");
+  const Seq anna = buy("anna");
+  after(60'000);
+  const Seq pause = happen(SalePaused{.actor = *Actor::from("olga"), .why = *Why::from("stop")});
+  EXPECT_EQ(story(anna).afterwards->chance, Seq{pause.value - 1});
+}
+
+// What an expiry frees goes to the line first: nobody else could have had it in between.
+TEST_F(Explained, ThereIsNoChanceBetweenAnExpiryAndTheOfferThatFollows) {
+  auto sale = scheduled("a", 1);
+  sale.terms.line_limit = 1;
+  happen(sale);
+  buy("ben");
+  buy("dora");  // waits
+  const Seq anna = buy("anna");
+  EXPECT_EQ(story(anna).reason, Reason::line_full);
+  after(60'000);
+  buy("carl");
+  EXPECT_FALSE(story(anna).afterwards->chance);
+}
+
+TEST_F(Explained, NamesAreQuotedWhereTheyCouldFakeALine) {
+  happen(scheduled("a", 1));
+  buy("ben\n  x\x1b[2J");
+  const Seq anna = buy("anna=b");
+  const std::string text = text_of(*of(anna, true));
+  EXPECT_NE(text.find(R"( "ben\n  x\u001b[2J"  )"), std::string::npos) << text;
+  EXPECT_NE(text.find(R"( "anna=b"  )"), std::string::npos) << text;
+}
+
+TEST_F(Explained, WhetherTheEndIsProvisionalIsToldWhenItIsKnown) {
+  happen(scheduled("a", 1));
+  auto e = of(buy("anna"));
+  const auto json = [&] {
+    std::string out;
+    append_json(out, *e);
+    return out;
+  };
+  EXPECT_EQ(json().find("provisional"), std::string::npos);
+  e->provisional = false;
+  EXPECT_NE(json().find(R"("provisional":false)"), std::string::npos);
+  EXPECT_EQ(text_of(*e).find("provisional"), std::string::npos);
+  e->provisional = true;
+  EXPECT_NE(json().find(R"("provisional":true)"), std::string::npos);
+  EXPECT_NE(text_of(*e).find("(provisional)\n"), std::string::npos);
 }
 
 TEST_F(Explained, WhoPaidTooLateLearnsTheDeadline) {
@@ -288,6 +372,24 @@ TEST_F(Explained, FromASnapshotTheStoryIsTheSame) {
   const auto at_3 = fold(log, head(), FoldFrom::start, nullptr, Seq{3});
   ASSERT_TRUE(log.put_snapshot(sku_id("a"), at_3->head, at_3->sale));
   EXPECT_EQ(text(), from_start);
+}
+
+// A snapshot vouches only for itself: here one of a sale in which anna's unit was carl's to have.
+TEST_F(Explained, FromTheStartNoSnapshotIsBelieved) {
+  happen(scheduled("a", 1));
+  buy("anna");
+  buy("bert");
+  const auto at_3 = fold(log, head(), FoldFrom::start, nullptr, Seq{3});
+  Shop other(forged);
+  other.now("a", scheduled("a", 5));
+  other.now("a", attempt("anna", "k"));
+  other.now("a", attempt("bert", "k"));
+  ASSERT_TRUE(log.put_snapshot(sku_id("a"), at_3->head, *other.sequencer.find(sku_id("a"))));
+  const Seq carl = buy("carl");
+  EXPECT_EQ(story(carl).status, PurchaseStatus::reserved) << "the snapshot is taken at its word";
+  const auto e = explain(log, head(), {.purchase = carl, .names = false, .from = FoldFrom::start});
+  ASSERT_TRUE(e) << e.error().message;
+  EXPECT_EQ(e->stories.at(0).status, PurchaseStatus::waiting);
 }
 
 TEST_F(Explained, StepsAndStoriesAreBounded) {

@@ -14,6 +14,11 @@ namespace fs = std::filesystem;
 
 std::vector<SkuHead> heads_of(const EventLog& log) { return log.heads().value(); }
 
+Result<CopyReport> copy_all(const EventLog& from, EventLog& to,
+                            const std::function<void(std::uint64_t)>& copied = {}) {
+  return copy_log(from, to, heads_of(from), copied);
+}
+
 TEST(CopyLog, copies_what_is_new_and_nothing_twice) {
   MemoryLog from;
   MemoryLog to;
@@ -22,7 +27,7 @@ TEST(CopyLog, copies_what_is_new_and_nothing_twice) {
   commit(from, {a.block(3), b.block(2)});
   commit(from, {a.block(4)});
   std::uint64_t told = 0;
-  auto report = copy_log(from, to, [&](std::uint64_t n) { told += n; });
+  auto report = copy_all(from, to, [&](std::uint64_t n) { told += n; });
   ASSERT_TRUE(report) << report.error().message;
   EXPECT_EQ(report->skus, 2u);
   EXPECT_EQ(report->blocks, 3u);
@@ -30,13 +35,42 @@ TEST(CopyLog, copies_what_is_new_and_nothing_twice) {
   EXPECT_EQ(told, 9u);
 
   commit(from, {b.block(5)});
-  report = copy_log(from, to, {});
+  report = copy_all(from, to);
   ASSERT_TRUE(report) << report.error().message;
   EXPECT_EQ(report->blocks, 1u);
   EXPECT_EQ(report->events, 5u);
-  EXPECT_EQ(copy_log(from, to, {})->events, 0u);
+  EXPECT_EQ(copy_all(from, to)->events, 0u);
   for (const Chain* c : {&a, &b}) {
     EXPECT_EQ(read_all(to, c->sku()), read_all(from, c->sku()));
+  }
+}
+
+TEST(CopyLog, copies_no_further_than_the_heads_it_is_given) {
+  MemoryLog from;
+  MemoryLog to;
+  Chain a{"boot-1"};
+  Chain b{"sneaker-1"};
+  commit(from, {a.block(3), b.block(2)});
+  std::vector<SkuHead> heads = heads_of(from);
+  commit(from, {a.block(4)});
+  commit(from, {a.block(1), b.block(1)});
+  std::erase_if(heads, [&](const SkuHead& h) { return h.sku == b.sku(); });
+  const auto report = copy_log(from, to, heads, {});
+  ASSERT_TRUE(report) << report.error().message;
+  EXPECT_EQ(report->events, 3u);
+  ASSERT_EQ(heads_of(to).size(), 1u);
+  EXPECT_EQ(heads_of(to)[0].head, heads[0].head);
+  EXPECT_EQ(copy_log(from, to, heads, {})->events, 0u);
+
+  // A head inside of a block, or of another history, is none that the log leads to.
+  for (const bool inside : {true, false}) {
+    MemoryLog other;
+    std::vector<SkuHead> wrong = heads;
+    if (inside) wrong[0].head.seq = Seq{5};
+    if (!inside) wrong[0].head.digest.bytes[0] ^= std::byte{1};
+    const auto refused = copy_log(from, other, wrong, {});
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().fault, Fault::damaged);
   }
 }
 
@@ -47,7 +81,7 @@ TEST(CopyLog, refuses_a_target_with_another_history_and_leaves_it_alone) {
   commit(from, {one.block(3)});
   const auto refused = [&](EventLog& to) {
     const auto before = heads_of(to);
-    const auto report = copy_log(from, to, {});
+    const auto report = copy_all(from, to);
     EXPECT_FALSE(report);
     EXPECT_EQ(report.error().fault, Fault::invalid);
     EXPECT_EQ(heads_of(to).size(), before.size());
@@ -55,7 +89,7 @@ TEST(CopyLog, refuses_a_target_with_another_history_and_leaves_it_alone) {
     return report.error().message;
   };
   MemoryLog ahead;
-  ASSERT_TRUE(copy_log(from, ahead, {}));
+  ASSERT_TRUE(copy_all(from, ahead));
   Chain more = std::move(one);
   commit(ahead, {more.block(1)});
   EXPECT_NE(refused(ahead).find("ahead of the source"), std::string::npos);

@@ -97,6 +97,40 @@ TEST_F(Explaining, AnUnknownPurchaseIs404) {
   EXPECT_NE(post.answers[0].second.body.find("unknown_purchase"), std::string::npos);
 }
 
+// Memory runs out, say.
+struct ThrowingLog final : MemoryLog {
+  Result<void> read(SkuId sku, Seq from,
+                    const std::function<bool(const BlockView&)>& visit) const override {
+    if (std::exchange(fails, false)) throw std::length_error("too long");
+    if (std::exchange(odd, false)) throw 7;
+    return MemoryLog::read(sku, from, visit);
+  }
+  mutable bool fails = false;
+  mutable bool odd = false;
+};
+
+TEST(Explainer, WhatIsThrownIsAnsweredWith503AndTheNextIsExplained) {
+  ThrowingLog log;
+  Shop shop{log};
+  Post post;
+  shop.now("a", scheduled("a", 1));
+  shop.now("a", attempt("anna", "k"));
+  log.fails = log.odd = true;
+  Explainer explainer(log, post.deliver());
+  for (std::uint32_t i = 0; i < 3; ++i) {
+    EXPECT_TRUE(explainer.ask({.sku = {sku_id("a"), *shop.sequencer.head(sku_id("a"))},
+                               .purchase = Seq{2},
+                               .origin = 0,
+                               .ticket = {.connection = 1, .generation = 2, .request = i}}));
+  }
+  post.wait_for(3);
+  for (std::size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(post.answers[i].second.status, 503);
+    EXPECT_NE(post.answers[i].second.body.find("overloaded"), std::string::npos);
+  }
+  EXPECT_EQ(post.answers[2].second.status, 200);
+}
+
 TEST_F(Explaining, TooManyAreRefusedAtOnceAndTheOthersAnsweredInOrder) {
   Explainer explainer(log, post.deliver());
   EXPECT_TRUE(explainer.ask(job(0)));

@@ -5,7 +5,6 @@
 
 #include "core/log/digest.hpp"
 #include "tests/engine/shop.hpp"
-#include "tools/store/purchase_id.hpp"
 
 namespace fairsale::cli {
 namespace {
@@ -35,6 +34,7 @@ struct Moments : ::testing::Test {
   }
 
   MemoryLog log;
+  MemoryLog forged;
   Shop shop{log};
   std::vector<Digest> digests;
   std::vector<Timestamp> times;
@@ -84,6 +84,21 @@ TEST_F(Moments, StartFromTheNearestSnapshotBefore) {
   EXPECT_EQ(state_digest(m->sale), digests[4]);
 }
 
+TEST_F(Moments, FromTheStartBelieveNoSnapshot) {
+  Shop other(forged);
+  other.now("a", scheduled("a", 77));
+  other.now("a", attempt("anna", "k"));
+  other.now("a", attempt("bert", "k"));
+  const auto at_3 = fold(log, head, FoldFrom::start, nullptr, Seq{3});
+  ASSERT_TRUE(log.put_snapshot(head.sku, at_3->head, *other.sequencer.find(head.sku)));
+  EXPECT_EQ(moment_at(log, head, Seq{5})->sale.counters().stocked, Quantity{77});
+  const Way whole{.from = FoldFrom::start, .observer = nullptr};
+  const auto m = moment_at(log, head, Seq{5}, whole);
+  EXPECT_EQ(m->from, Seq{0});
+  EXPECT_EQ(state_digest(m->sale), digests[4]);
+  EXPECT_EQ(state_digest(moment_at(log, head, times[4], whole)->sale), digests[4]);
+}
+
 TEST_F(Moments, ShowWhatTimeBroughtAsDueAndNotAsDone) {
   const auto at = [&](std::int64_t ms) {
     auto m = moment_at(log, head, Timestamp{kOpening.value + ms});
@@ -124,17 +139,6 @@ TEST_F(Moments, TellACustomersStanding) {
   const Look by_id = look_at(*m, std::nullopt, Seq{2});
   ASSERT_EQ(by_id.chosen.size(), 1u);
   EXPECT_EQ(m->sale.purchase(by_id.chosen[0].purchase).status, PurchaseStatus::reserved);
-}
-
-TEST(PurchaseIds, AreASkuAndAPosition) {
-  const auto id = parse_purchase_id("a.b-c:17");
-  ASSERT_TRUE(id);
-  EXPECT_EQ(id->sku, "a.b-c");
-  EXPECT_EQ(id->seq, Seq{17});
-  for (const char* wrong : {"", ":", "a:", ":1", "a:0", "a:01", "a:1x", "a:-1", "a", "a:1 ",
-                            "a:99999999999999999999"}) {
-    EXPECT_FALSE(parse_purchase_id(wrong)) << wrong;
-  }
 }
 
 }  // namespace

@@ -127,6 +127,35 @@ TEST_F(Walk, it_starts_from_a_snapshot_and_says_the_same) {
   EXPECT_EQ(seqs({.customer = "ben"}), (Seqs{3, 4, 6, 7}));
 }
 
+TEST_F(Walk, from_the_start_no_snapshot_is_believed) {
+  const std::string truth = text({.from = Seq{6}, .decisions = true});
+  MemoryLog elsewhere;
+  test::Shop other(elsewhere);
+  other.now(kSku, test::scheduled(kSku, 77));
+  for (const char* customer : {"anna", "ben", "zoe"}) other.now(kSku, attempt(customer, "x"));
+  const auto then = fold(log, head, FoldFrom::start, nullptr, Seq{4});
+  ASSERT_TRUE(log.put_snapshot(head.sku, then->head, *other.sequencer.find(sku_id(kSku))));
+  EXPECT_NE(text({.from = Seq{6}, .decisions = true}), truth);
+  EXPECT_EQ(text({.from = Seq{6}, .decisions = true, .fold_from = FoldFrom::start}), truth);
+}
+
+TEST_F(Walk, what_is_read_is_counted) {
+  std::uint64_t read = 0;
+  const auto watch = [&read](std::uint64_t events) { read += events; };
+  EXPECT_EQ(seqs({.to = Seq{4}, .watch = watch}).size(), 4u);
+  EXPECT_EQ(read, 4u);
+}
+
+TEST_F(Walk, names_that_could_fake_a_line_are_quoted) {
+  shop.now(kSku, attempt("eve\n    -> ordered\x1b[1A", "e"));
+  head = log.heads()->at(0);
+  const std::string shown = text({.from = Seq{10}, .decisions = true});
+  EXPECT_EQ(std::count(shown.begin(), shown.end(), '\n'), 2) << shown;
+  EXPECT_NE(shown.find(R"(-> refused sold_out tour:10 customer="eve\n    -> ordered\u001b[1A")"),
+            std::string::npos)
+      << shown;
+}
+
 TEST_F(Walk, decisions_stand_below_their_events) {
   EXPECT_EQ(text({.from = Seq{5}, .to = Seq{5}, .decisions = true}),
             "tour:5  2023-11-14T22:14:20.000Z  TimePassed\n"
@@ -170,17 +199,6 @@ TEST_F(Walk, what_is_not_known_to_be_durable_is_provisional) {
   EXPECT_NE(json.find(R"("seq":9,"time":"2023-11-14T22:14:21.000Z","provisional":true)"),
             std::string::npos)
       << json;
-}
-
-TEST(PurchaseIds, are_a_sku_and_a_position) {
-  const auto id = parse_purchase("tour-2027:12");
-  ASSERT_TRUE(id);
-  EXPECT_EQ(id->sku, "tour-2027");
-  EXPECT_EQ(id->seq, Seq{12});
-  for (const char* wrong : {"", "tour", "tour:", ":1", "tour:0", "tour:01", "tour:1x", "tour:-1",
-                            "tour:99999999999999999999999"}) {
-    EXPECT_FALSE(parse_purchase(wrong)) << wrong;
-  }
 }
 
 }  // namespace

@@ -193,16 +193,7 @@ class Words {
   }
 
  private:
-  void put_text(std::string_view s) {
-    const bool plain = !s.empty() && std::all_of(s.begin(), s.end(), [](char c) {
-      return c > ' ' && c < 0x7f && c != '"' && c != '\\' && c != '=';
-    });
-    if (plain) {
-      out_ += s;
-    } else {
-      append_json_string(out_, s);
-    }
-  }
+  void put_text(std::string_view s) { append_word(out_, s); }
   template <std::size_t N>
   void put(const Text<N>& t) {
     put_text(t.view());

@@ -16,8 +16,9 @@
 #include "core/log/rocks_log.hpp"
 #include "tools/cli.hpp"
 #include "tools/events/event_json.hpp"
-#include "tools/events/walk.hpp"
+#include "tools/store/fresh_directory.hpp"
 #include "tools/store/progress.hpp"
+#include "tools/store/store.hpp"
 
 namespace fairsale::cli {
 
@@ -297,24 +298,6 @@ Result<std::vector<ImportedSale>> import_into(const fs::path& directory, std::FI
   return sales;
 }
 
-// A directory that is removed unless it was renamed.
-class Unfinished {
- public:
-  explicit Unfinished(fs::path path) : path_(std::move(path)) {}
-  ~Unfinished() {
-    std::error_code ignored;
-    if (!path_.empty()) fs::remove_all(path_, ignored);
-  }
-  Unfinished(const Unfinished&) = delete;
-  Unfinished& operator=(const Unfinished&) = delete;
-
-  const fs::path& path() const { return path_; }
-  void renamed() { path_.clear(); }
-
- private:
-  fs::path path_;
-};
-
 }  // namespace
 
 Result<void> export_logs(const EventLog& log, std::span<const SkuHead> heads, Output& out) {
@@ -338,30 +321,18 @@ Result<void> export_logs(const EventLog& log, std::span<const SkuHead> heads, Ou
 Result<std::vector<ImportedSale>> import_logs(std::FILE* in, const std::string& name,
                                               const fs::path& directory) {
   std::error_code ec;
-  fs::path target = fs::absolute(directory, ec).lexically_normal();
-  if (!target.has_filename()) target = target.parent_path();
+  const fs::path target = directory_path(directory.string());
   if (fs::exists(target, ec) && (!fs::is_directory(target, ec) || !fs::is_empty(target, ec))) {
     return fail(Fault::invalid,
                 fmt::format("{} is not empty; a log is imported into an empty or a new directory",
                             directory.string()));
   }
-  fs::path beside = target;
-  beside += fmt::format(".importing-{}", ::getpid());
-  if (fs::exists(beside, ec)) {
-    return fail(Fault::invalid, fmt::format("{} was left by an import that was cut short; remove "
-                                            "it",
-                                            beside.string()));
-  }
-  if (auto ok = ensure_directory(beside); !ok) return tl::unexpected(ok.error());
-  Unfinished unfinished(beside);
-  auto sales = import_into(beside, in, name);
+  auto beside = FreshDirectory::beside(target, "importing");
+  if (!beside) return tl::unexpected(beside.error());
+  if (auto ok = ensure_directory(beside->path()); !ok) return tl::unexpected(ok.error());
+  auto sales = import_into(beside->path(), in, name);
   if (!sales) return sales;
-  // Onto an empty directory as well, and onto nothing else.
-  if (::rename(beside.c_str(), target.c_str()) != 0) {
-    return system_failure("move what was imported to", target, errno);
-  }
-  unfinished.renamed();
-  if (auto ok = sync_directory(target.parent_path()); !ok) return tl::unexpected(ok.error());
+  if (auto ok = beside->move_to(target); !ok) return tl::unexpected(ok.error());
   return sales;
 }
 

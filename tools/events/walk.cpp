@@ -3,36 +3,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <vector>
 
 #include "tools/events/event_json.hpp"
+#include "tools/moment/moment.hpp"
+#include "tools/store/store.hpp"
 
 namespace fairsale::cli {
 
 namespace {
-
-// The position of the first event at or after `t`; one behind the head when there is none. Reads a
-// logarithm of the blocks.
-Result<Seq> first_at(const EventLog& log, const SkuHead& sku, Timestamp t) {
-  std::uint64_t low = 1;  // all before are earlier
-  std::uint64_t high = sku.head.seq.value + 1;
-  while (low < high) {
-    const std::uint64_t middle = low + (high - low) / 2;
-    BlockHeader block;
-    const auto read = log.read(sku.sku, Seq{middle}, [&block](const BlockView& b) {
-      block = b.header();
-      return false;
-    });
-    if (!read) return tl::unexpected(read.error());
-    if (block.time < t) {
-      low = block.first.value + block.count;
-    } else {
-      high = block.first.value;
-    }
-  }
-  return Seq{low};
-}
 
 Result<Event> event_at(const EventLog& log, SkuId sku, Seq at) {
   Event found;
@@ -81,9 +60,9 @@ class Walk {
     name_ = name->empty() ? id_text(head_.sku) : std::move(*name);
     start_ = std::max(filter_.from, Seq{1});
     if (filter_.since) {
-      const auto since = first_at(log_, head_, *filter_.since);
-      if (!since) return tl::unexpected(since.error());
-      start_ = std::max(start_, *since);
+      const auto before = position_at(log_, head_, Timestamp{filter_.since->value - 1});
+      if (!before) return tl::unexpected(before.error());
+      start_ = std::max(start_, Seq{before->value + 1});
     }
     if (filter_.purchase) {
       if (auto ok = find_attempt(); !ok) return ok;
@@ -95,15 +74,18 @@ class Walk {
     Seq next = start_;
     folding_ = filter_.decisions || !filter_.customer.empty();
     if (folding_) {
-      auto snapshot = log_.snapshot(head_.sku, Seq{start_.value - 1});
-      if (!snapshot) return tl::unexpected(snapshot.error());
-      if (*snapshot) sale_ = std::move((*snapshot)->sale);
+      if (filter_.fold_from == FoldFrom::snapshot) {
+        auto snapshot = log_.snapshot(head_.sku, Seq{start_.value - 1});
+        if (!snapshot) return tl::unexpected(snapshot.error());
+        if (*snapshot) sale_ = std::move((*snapshot)->sale);
+      }
       next = Seq{sale_.seq().value + 1};
     }
     std::optional<Error> error;
     const auto read = log_.read(head_.sku, next, [&](const BlockView& block) {
       const Timestamp time = block.header().time;
       if (filter_.until && time > *filter_.until) return false;
+      if (filter_.watch) filter_.watch(block.header().count);
       bool more = true;
       const auto decoded = block.for_each([&](Seq seq, const Event& event) {
         if (seq >= next && seq <= last_ && more) more = take(seq, time, event);
@@ -200,38 +182,6 @@ bool tells_until(const Decision& d) { return d.until.value != 0; }
 
 }  // namespace
 
-Result<std::string> sale_name(const EventLog& log, SkuId sku) {
-  std::string name;
-  std::optional<Error> error;
-  const auto read = log.read(sku, Seq{1}, [&](const BlockView& block) {
-    const auto decoded = block.for_each([&name](Seq, const Event& e) {
-      const auto* scheduled = std::get_if<SaleScheduled>(&e);
-      if (scheduled != nullptr && name.empty()) name = scheduled->sku.view();
-    });
-    if (!decoded) error = decoded.error();
-    return false;
-  });
-  if (!read) return tl::unexpected(read.error());
-  if (error) {
-    return fail(error->fault, fmt::format("SKU {:016x}: {}", sku.value, error->message));
-  }
-  if (sku_id(name) != sku) name.clear();
-  return name;
-}
-
-std::optional<PurchaseId> parse_purchase(std::string_view text) {
-  const std::size_t colon = text.rfind(':');
-  if (colon == std::string_view::npos || colon == 0) return std::nullopt;
-  const std::string_view digits = text.substr(colon + 1);
-  PurchaseId id{.sku = std::string(text.substr(0, colon)), .seq = {}};
-  const auto [end, error] =
-      std::from_chars(digits.data(), digits.data() + digits.size(), id.seq.value);
-  if (error != std::errc{} || end != digits.data() + digits.size() || digits.front() == '0') {
-    return std::nullopt;
-  }
-  return id;
-}
-
 Result<void> visit_events(const EventLog& log, const SkuHead& head, Seq durable,
                           const EventFilter& filter,
                           const std::function<bool(const SeenEvent&)>& visit) {
@@ -252,7 +202,8 @@ void append_text(std::string& out, const SeenEvent& seen) {
       fmt::format_to(std::back_inserter(out), " {}:{}", seen.sale_name, d.purchase.value);
     }
     if (d.customer.value != kNoIndex) {
-      fmt::format_to(std::back_inserter(out), " customer={}", seen.sale->customer_name(d.customer));
+      out += " customer=";
+      append_word(out, seen.sale->customer_name(d.customer));
     }
     if (d.quantity.value != 0) {
       fmt::format_to(std::back_inserter(out), " quantity={}", d.quantity.value);

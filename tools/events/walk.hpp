@@ -11,21 +11,11 @@
 #include <string_view>
 
 #include "core/domain/sale.hpp"
+#include "core/engine/recovery.hpp"
 #include "core/json/json.hpp"
 #include "core/log/event_log.hpp"
 
 namespace fairsale::cli {
-
-// The name of a SKU as its first block tells it; empty when it does not. Fails when that block is
-// damaged.
-Result<std::string> sale_name(const EventLog&, SkuId);
-
-// A purchase's public id, "tour-2027:2".
-struct PurchaseId {
-  std::string sku;
-  Seq seq;
-};
-std::optional<PurchaseId> parse_purchase(std::string_view);
 
 // Which events are wanted; all of these must hold.
 struct EventFilter {
@@ -40,6 +30,10 @@ struct EventFilter {
   // Fold along: tell what was decided. An event counts as one of a customer or a purchase then,
   // too, when something was decided about them, say an expiry as time passed.
   bool decisions = false;
+  // Where what must be folded is folded from. A snapshot is taken at its word.
+  FoldFrom fold_from = FoldFrom::snapshot;
+  // Called with the number of events that were read since.
+  std::function<void(std::uint64_t events)> watch;
 };
 
 // One event, valid during the call.
@@ -56,8 +50,7 @@ struct SeenEvent {
 
 // Visits the wanted events of a SKU in order, up to `head`; those after `durable` are provisional.
 // `visit` returns false to stop. Fails with not_found when there is no such purchase, and at the
-// first damage. What `from` and `since` leave out is not read unless it must be folded, and then
-// from the newest snapshot before.
+// first damage. What `from` and `since` leave out is not read unless it must be folded.
 Result<void> visit_events(const EventLog& log, const SkuHead& head, Seq durable,
                           const EventFilter& filter,
                           const std::function<bool(const SeenEvent&)>& visit);

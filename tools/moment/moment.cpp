@@ -4,22 +4,22 @@
 
 namespace fairsale::cli {
 
-Result<Moment> moment_at(const EventLog& log, const SkuHead& sku, Seq at) {
+Result<Moment> moment_at(const EventLog& log, const SkuHead& sku, Seq at, const Way& way) {
   if (at > sku.head.seq) {
     return fail(Fault::not_found, fmt::format("the log ends at position {}, before {}",
                                               sku.head.seq.value, at.value));
   }
-  auto folded = fold(log, sku, FoldFrom::snapshot, nullptr, at);
+  auto folded = fold(log, sku, way.from, way.observer, at);
   if (!folded) return tl::unexpected(folded.error());
   Moment m{.sale = std::move(folded->sale), .now = {}, .from = folded->from};
   m.now = m.sale.time();
   return m;
 }
 
-Result<Moment> moment_at(const EventLog& log, const SkuHead& sku, Timestamp time) {
+Result<Moment> moment_at(const EventLog& log, const SkuHead& sku, Timestamp time, const Way& way) {
   const auto at = position_at(log, sku, time);
   if (!at) return tl::unexpected(at.error());
-  auto m = moment_at(log, sku, *at);
+  auto m = moment_at(log, sku, *at, way);
   if (m) m->now = time;
   return m;
 }

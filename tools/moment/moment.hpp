@@ -21,11 +21,19 @@ struct Moment {
   Seq from;       // position of the snapshot that it was folded from; 0 when none
 };
 
+// How to fold up to a moment. A snapshot is taken at its word: it vouches for itself by its digest,
+// and its position and head must be in the log, but nobody looks whether the log leads to its
+// state.
+struct Way {
+  FoldFrom from = FoldFrom::snapshot;
+  SaleObserver* observer = nullptr;  // sees each decision on the way
+};
+
 // After the event at `at`. Fails with not_found when the log ends before.
-Result<Moment> moment_at(const EventLog&, const SkuHead&, Seq at);
+Result<Moment> moment_at(const EventLog&, const SkuHead&, Seq at, const Way& = {});
 
 // After the last event at or before `time`, with `time` as its now.
-Result<Moment> moment_at(const EventLog&, const SkuHead&, Timestamp time);
+Result<Moment> moment_at(const EventLog&, const SkuHead&, Timestamp time, const Way& = {});
 
 // The position of the last event at or before `time`; 0 when there is none. Looks at some twenty
 // blocks, however long the log.

@@ -2,8 +2,12 @@
 // redirection must not pass for a whole file.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <cstdio>
+#include <iterator>
 #include <string>
+#include <utility>
 
 #include "core/log/result.hpp"
 
@@ -17,9 +21,14 @@ class Output {
 
   // Append to this, then call pass().
   std::string& text() { return text_; }
+  template <class... Args>
+  void print(fmt::format_string<Args...> format, Args&&... args) {
+    fmt::format_to(std::back_inserter(text_), format, std::forward<Args>(args)...);
+  }
 
   // Writes what has been appended if that is worth a system call.
-  Result<void> pass() { return text_.size() < kWorth ? Result<void>{} : flush(); }
+  Result<void> pass() { return is_due() ? flush() : Result<void>{}; }
+  bool is_due() const { return text_.size() >= kWorth; }
 
   // Writes all of it. Call at the end.
   Result<void> flush();

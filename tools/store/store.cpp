@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
-#include <set>
 
 #include "core/log/rocks_log.hpp"
 
@@ -23,18 +22,27 @@ Result<Store> open_store(const std::string& directory) {
   for (const std::string& note : recovery.notes) fmt::print(stderr, "{}\n", note);
   auto heads = (*log)->heads();
   if (!heads) return tl::unexpected(heads.error());
-  auto durable = (*log)->durable_heads();
-  if (!durable) return tl::unexpected(durable.error());
-  return Store{.log = std::move(*log), .heads = std::move(*heads), .durable = std::move(*durable)};
+  Store store;
+  store.log = std::move(*log);
+  store.heads = std::move(*heads);
+  return store;
+}
+
+Result<std::span<const SkuHead>> Store::durable() const {
+  if (!durable_) {
+    auto found = log->durable_heads();
+    if (!found) return tl::unexpected(found.error());
+    durable_ = std::move(*found);
+  }
+  return std::span<const SkuHead>(*durable_);
 }
 
 Result<std::vector<SkuHead>> choose(const Store& store, const std::vector<std::string>& skus) {
   if (skus.empty()) return store.heads;
   std::vector<SkuHead> chosen;
   for (const std::string& sku : skus) {
-    const auto found = std::find_if(store.heads.begin(), store.heads.end(),
-                                    [&](const SkuHead& h) { return h.sku == sku_id(sku); });
-    if (found == store.heads.end()) {
+    const SkuHead* found = find_head(store.heads, sku_id(sku));
+    if (found == nullptr) {
       return fail(Fault::not_found, fmt::format("no log of SKU {} in this store", sku));
     }
     chosen.push_back(*found);
@@ -42,34 +50,53 @@ Result<std::vector<SkuHead>> choose(const Store& store, const std::vector<std::s
   return chosen;
 }
 
-std::string sku_name(const EventLog& log, SkuId sku) {
+const SkuHead* find_head(std::span<const SkuHead> heads, SkuId sku) {
+  const auto found =
+      std::lower_bound(heads.begin(), heads.end(), sku,
+                       [](const SkuHead& h, SkuId wanted) { return h.sku < wanted; });
+  return found == heads.end() || found->sku != sku ? nullptr : &*found;
+}
+
+Result<std::string> sale_name(const EventLog& log, SkuId sku) {
   std::string name;
-  const auto done = log.read(sku, Seq{1}, [&](const BlockView& block) {
-    const auto decoded = block.for_each([&](Seq, const Event& e) {
+  std::optional<Error> error;
+  const auto read = log.read(sku, Seq{1}, [&](const BlockView& block) {
+    const auto decoded = block.for_each([&name](Seq, const Event& e) {
       const auto* scheduled = std::get_if<SaleScheduled>(&e);
       if (scheduled != nullptr && name.empty()) name = scheduled->sku.view();
     });
-    static_cast<void>(decoded);
+    if (!decoded) error = decoded.error();
     return false;
   });
-  return done && !name.empty() ? name : fmt::format("{:016x}", sku.value);
-}
-
-Seq durable_seq(const Store& store, SkuId sku) {
-  const auto found =
-      std::lower_bound(store.durable.begin(), store.durable.end(), sku,
-                       [](const SkuHead& h, SkuId wanted) { return h.sku < wanted; });
-  return found == store.durable.end() || found->sku != sku ? Seq{0} : found->head.seq;
-}
-
-std::vector<SkuHead> as_far_as_durable(const Store& store, const std::vector<SkuHead>& chosen) {
-  std::set<SkuId> wanted;
-  for (const SkuHead& h : chosen) wanted.insert(h.sku);
-  std::vector<SkuHead> durable;
-  for (const SkuHead& h : store.durable) {
-    if (h.head.seq.value != 0 && wanted.contains(h.sku)) durable.push_back(h);
+  if (!read) return tl::unexpected(read.error());
+  if (error) {
+    return fail(error->fault, fmt::format("SKU {:016x}: {}", sku.value, error->message));
   }
-  return durable;
+  if (sku_id(name) != sku) name.clear();
+  return name;
+}
+
+Result<Seq> durable_seq(const Store& store, SkuId sku) {
+  const auto durable = store.durable();
+  if (!durable) return tl::unexpected(durable.error());
+  const SkuHead* found = find_head(*durable, sku);
+  return found == nullptr ? Seq{0} : found->head.seq;
+}
+
+Result<std::vector<SkuHead>> as_far_as_durable(const Store& store,
+                                               const std::vector<SkuHead>& chosen) {
+  const auto durable = store.durable();
+  if (!durable) return tl::unexpected(durable.error());
+  std::vector<SkuHead> found;
+  for (const SkuHead& h : chosen) {
+    const SkuHead* end = find_head(*durable, h.sku);
+    if (end != nullptr && end->head.seq.value != 0) found.push_back(*end);
+  }
+  const auto by_id = [](const SkuHead& a, const SkuHead& b) { return a.sku < b.sku; };
+  std::sort(found.begin(), found.end(), by_id);
+  const auto same = [](const SkuHead& a, const SkuHead& b) { return a.sku == b.sku; };
+  found.erase(std::unique(found.begin(), found.end(), same), found.end());
+  return found;
 }
 
 }  // namespace fairsale::cli

@@ -119,7 +119,7 @@ class Other {
   bool unsellable_ = false;
 };
 
-void compare(Difference& d, bool before, bool now, const Purchase& p, std::size_t list) {
+void compare(Affected& d, bool before, bool now, const Purchase& p, std::size_t list) {
   if (before == now) return;
   (now ? d.gained : d.lost).add(p.quantity);
   auto& first = now ? d.first_gained : d.first_lost;

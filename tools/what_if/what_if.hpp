@@ -53,7 +53,7 @@ struct Outcome {
 };
 
 // Purchases that came out differently.
-struct Difference {
+struct Affected {
   Tally gained;
   Tally lost;
   std::vector<Seq> first_gained;  // in log order
@@ -63,8 +63,8 @@ struct Difference {
 struct WhatIf {
   Outcome real;
   Outcome other;
-  Difference held;     // units were held for it, at some time
-  Difference ordered;  // it is an order at the end
+  Affected held;     // units were held for it, at some time
+  Affected ordered;  // it is an order at the end
   Head head;
 };
 
