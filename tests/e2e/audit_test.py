@@ -163,6 +163,11 @@ class Audit(Case):
             self.assertIn(f"position {late['position']}", found[0]["expected"])
             self.assertIn(f"ends at position {early['position']}", found[0]["found"])
 
+            # What is wrong is told by the exit code, even when the page cannot be written.
+            report = self.audit(old, "--head", heads, "--fairness", "--report", "/nowhere/r.html",
+                                code=1)
+            self.assertEqual((report["outcome"], report["fair"]), ("diverges", True))
+
             # Another history of the same length.
             other.open_sale("rush", stock=5)
             other.buy("rush", "anna", "k")
@@ -177,6 +182,28 @@ class Audit(Case):
                 report = self.audit(nothing.data, "--head", heads, code=1)
                 gone = next(s for s in report["sales"] if s["sku"] == "rush")
                 self.assertEqual(gone["divergences"][0]["check"], "saved_head")
+
+    def test_heads_of_a_backup_serve_as_saved_heads(self):
+        with self.server() as server:
+            server.open_sale("rush", stock=5)
+            server.buy("rush", "anna", "k")
+            heads = server.path("heads.jsonl")
+            server.tool("backup", server.data, server.path("backup"), "--heads", heads)
+            with open(heads, "a", encoding="utf-8") as f:
+                print(json.dumps({"sku": "later", "position": 0, "head": "0" * 64}), file=f)
+            server.buy("rush", "bob", "k")
+            report = self.audit(server.data, "--head", heads)
+            self.assertEqual(report["sales"][0]["saved_heads_compared"], 1)
+            self.assertEqual(len(report["notes"]), 1)
+            self.assertIn("line 2 ", report["notes"][0])
+
+            with open(heads, encoding="utf-8") as f:
+                head = json.loads(f.readline())
+            head["head"] = head["head"][::-1]
+            with open(heads, "w", encoding="utf-8") as f:
+                print(json.dumps(head), file=f)
+            report = self.audit(server.data, "--head", heads, code=1)
+            self.assertEqual(report["sales"][0]["divergences"][0]["check"], "saved_head")
 
     def test_damage_that_opening_refuses_is_a_finding_too(self):
         with self.server() as server:

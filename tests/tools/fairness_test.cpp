@@ -376,6 +376,7 @@ TEST_F(Story, PaymentThatIsAnsweredWronglyIsNamed) {
     tell(check, {{later, now, TimePassed{}}, {about(DecisionKind::expired, anna)}, {}, {}});
     const FairnessReport r = check.finish();
     expect_broken(r, variant == 3 ? Promise::answered : Promise::hold_kept, Seq{3});
+    if (HasFatalFailure()) return;
     EXPECT_EQ(r.breaches[0].purchase, anna);
     EXPECT_EQ(r.breaches[0].expected, "ordered");
   }
@@ -420,7 +421,6 @@ TEST_F(Story, RequestsThatAreRefusedWronglyAreNamed) {
     if (std::get_if<PurchaseCancelled>(&c.event)) no.purchase = anna;
     if (std::get_if<OfferDeclined>(&c.event)) no.purchase = bob;
     expect_broken(instead(c.event, {no}), Promise::refused_rightly, at_seq);
-    check = FairnessCheck();
   }
 }
 
@@ -498,6 +498,7 @@ TEST_F(Story, AnotherPlaceOrDeadlineInARepeatedAnswerIsNamed) {
   tell(check, {{Seq{5}, now, attempt("anna", 2)}, {}, until, {}});
   const FairnessReport r = check.finish();
   expect_broken(r, Promise::same_answer, Seq{4});
+  if (HasFatalFailure()) return;
   EXPECT_EQ(r.breaches[0].expected, "waiting, place 1 again, as at position 3");
   EXPECT_EQ(r.breaches[0].found, "waiting, place 2");
   ASSERT_EQ(r.breaches_found, 2U);

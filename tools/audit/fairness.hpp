@@ -3,8 +3,8 @@
 //
 // It is told each event of the log and each decision about it, keeps an account of its own (who
 // waits, in the order in which they came; what is free, held and sold; what each customer has) and
-// holds every decision against what was promised. It shares no code with Sale and never looks at
-// one, so the two agree only when both are right.
+// holds every decision against what was promised. It shares no code with Sale (but for the bounds
+// of valid terms, check_terms) and never looks at one, so the two agree only when both are right.
 //
 // What is promised (Promise) are the rules of core/domain/sale.hpp as a shopper sees them.
 #pragma once
