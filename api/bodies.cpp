@@ -286,6 +286,17 @@ Result<RefundBody> BodyReader::refund(std::string_view body) {
   return out;
 }
 
+Result<RebuildBody> BodyReader::rebuild(std::string_view body) {
+  RebuildBody out;
+  if (body.empty()) return out;
+  auto ok = for_each_member(body, [&](Member& m) -> Result<void> {
+    if (m.name == "force") return store(m.boolean(), out.force);
+    return m.unknown();
+  });
+  if (!ok) return tl::unexpected(ok.error());
+  return out;
+}
+
 Result<TokenBody> BodyReader::token(std::string_view body) {
   TokenBody out;
   auto ok = for_each_member(body, [&](Member& m) -> Result<void> {

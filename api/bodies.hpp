@@ -36,6 +36,10 @@ struct RefundBody {
   Why reason;
 };
 
+struct RebuildBody {
+  bool force = false;
+};
+
 struct TokenBody {
   CustomerId customer;
   std::uint32_t ttl_seconds = 900;
@@ -48,6 +52,7 @@ class BodyReader {
   Result<PatchBody> patch(std::string_view body);
   Result<PaymentBody> payment(std::string_view body);
   Result<RefundBody> refund(std::string_view body);
+  Result<RebuildBody> rebuild(std::string_view body);  // may be empty
   Result<TokenBody> token(std::string_view body);
 
   // `now` is the default of starts_at, unless the sale exists: then it keeps its own.

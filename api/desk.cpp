@@ -17,10 +17,11 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 constexpr std::size_t kMaxWaits = 4096;  // requests that wait for a position
+// Of those, who wait for a stored projection: each look costs a read.
+constexpr std::size_t kMaxProjectionWaits = 128;
 constexpr milliseconds kMinSeqPatience{2000};
 constexpr milliseconds kMinSeqPoll{2};       // how often those who wait are looked after
 constexpr std::uint64_t kMaxAhead = 65'536;  // no sale gets that far within the patience
-constexpr std::uint32_t kMaxPage = 1000;     // entries of one listing
 constexpr std::string_view kRetrySoon = "Retry-After: 1\r\n";
 constexpr std::string_view kNoStore = "Cache-Control: no-store\r\n";
 constexpr std::string_view kNoStoreReplayed =
@@ -117,6 +118,7 @@ Desk::Desk(Office& office, std::size_t index, const Secrets& secrets, ShardProje
       shard_(office.engine.shard(index)),
       projections_(projections),
       authenticator_(secrets),
+      stored_(office.projector),
       outgoing_(office.workers.size()),
       answers_(office.workers.size()) {}
 
@@ -141,6 +143,9 @@ void Desk::on_request(const http::Request& r, http::Ticket t) {
       return with_purchase(r, t, *id, segments.size == 4 ? segments[3] : std::string_view{});
     }
     if (is(1, "tokens") && segments.size == 2) return post_token(r, t);
+  }
+  if (segments.size >= 2 && segments.size <= 5 && is(0, "v1") && is(1, "projections")) {
+    return route_projections(r, t, segments);
   }
   if (segments.size == 1) {
     const bool known =
@@ -215,6 +220,8 @@ void Desk::route_sale(const http::Request& r, http::Ticket t, const SkuName& sku
     return send(Query{
         .kind = Query::Kind::audit_head, .sku = sku, .who = who, .origin = index_, .ticket = t});
   }
+  if (rest == "orders") return read_projection(r, t, sku, StoredProjection::orders);
+  if (rest == "timeline") return read_projection(r, t, sku, StoredProjection::timeline);
   not_found(t);
 }
 
@@ -308,13 +315,14 @@ bool Desk::min_seq(const http::Request& r, http::Ticket t, Seq& out) {
   return false;
 }
 
-bool Desk::page_limit(const http::Request& r, http::Ticket t, std::uint32_t& out) {
+bool Desk::page_limit(const http::Request& r, http::Ticket t, std::uint32_t& out,
+                      std::uint32_t most) {
   char scratch[32];
   std::string_view text;
   const auto given = http::query_parameter(r.query, "limit", scratch, text);
   const auto n = given == http::Parameter::present ? http::parse_number(text) : std::nullopt;
-  if (given != http::Parameter::absent && (!n || *n == 0 || *n > kMaxPage)) {
-    bad_request(t, fmt::format("limit must be from 1 to {}", kMaxPage));
+  if (given != http::Parameter::absent && (!n || *n == 0 || *n > most)) {
+    bad_request(t, fmt::format("limit must be from 1 to {}", most));
     return false;
   }
   out = static_cast<std::uint32_t>(n.value_or(100));
@@ -560,8 +568,90 @@ void Desk::post_token(const http::Request& r, http::Ticket t) {
 }
 
 void Desk::get_metrics(http::Ticket t) {
+  if (office_.projector != nullptr) {
+    for (const ProjectionStatus& p : office_.projector->status()) {
+      office_.metrics.projection(name_of(p.projection), static_cast<double>(p.lag), p.progress);
+    }
+  }
   body_ = office_.metrics.text();
   worker_->respond(t, {200, "text/plain; version=0.0.4; charset=utf-8", kNoStore, body_});
+}
+
+// ---- Stored projections ----
+
+void Desk::route_projections(const http::Request& r, http::Ticket t,
+                             const http::PathSegments& segments) {
+  const auto operators = [&] {
+    Principal who;
+    return authenticate(r, t, who) && allow(t, who, who.is_operator());
+  };
+  if (segments.size == 2) {
+    if (!method(r, t, http::Method::get, "GET, HEAD") || !operators()) return;
+    return respond(t, stored_.list());
+  }
+  if (segments.size == 4 && segments[3] == "rebuild") {
+    if (!method(r, t, http::Method::post, "POST") || !operators() || !json_body(r, t)) return;
+    const auto body = bodies_.rebuild(r.body);
+    if (!body) return bad_request(t, body.error().message);
+    if (worker_->draining()) return stopping(t);
+    return respond(t, stored_.rebuild(segments[2], body->force));
+  }
+  if (segments.size == 5 && segments[3] == "generations") {
+    if (!method(r, t, http::Method::del, "DELETE") || !operators()) return;
+    if (worker_->draining()) return stopping(t);
+    return respond(t, stored_.drop(segments[2], segments[4]));
+  }
+  not_found(t);
+}
+
+void Desk::read_projection(const http::Request& r, http::Ticket t, const SkuName& sku,
+                           StoredProjection projection) {
+  if (!method(r, t, http::Method::get, "GET, HEAD")) return;
+  Principal who;
+  if (!authenticate(r, t, who) || !allow(t, who, who.role != Role::customer)) return;
+  ProjectionRoutes::Read read{.projection = projection, .sku = sku};
+  Seq wanted;
+  if (!page_limit(r, t, read.limit, ProjectionRoutes::kMaxPage) || !min_seq(r, t, wanted)) return;
+  char scratch[64];
+  std::string_view after;
+  const auto given = http::query_parameter(r.query, "after", scratch, after);
+  if (given != http::Parameter::absent) {
+    const bool present = given == http::Parameter::present;
+    const auto seq = present ? http::parse_number(after) : std::nullopt;
+    const auto time = present ? parse_rfc3339(after) : std::nullopt;
+    if (projection == StoredProjection::orders) {
+      if (!seq) return bad_request(t, "after must be the position of an order");
+      read.after_position = Seq{*seq};
+    } else {
+      if (!time || time->value < 0) {
+        return bad_request(t, "after must be a time, such as 2026-11-27T08:00:00Z");
+      }
+      read.after_second = time->value / 1000;
+    }
+  }
+  if (!find_sale(sku)) return refuse(index_, t, Reason::unknown_sale, sku.view(), Seq{0}, Seq{0});
+  if (wanted.value > 0) {
+    const auto position = stored_.position(read);
+    if (position && *position < wanted) {
+      if (projection_waits_.size() >= kMaxProjectionWaits) return overloaded(index_, t);
+      if (!may_wait(index_, t, wanted, *position)) return;
+      projection_waits_.push_back({read, wanted, t, worker_->now() + kMinSeqPatience});
+      return;
+    }
+  }
+  respond(t, stored_.read(read));
+}
+
+void Desk::respond(http::Ticket t, const ProjectionRoutes::Answer& answer) {
+  if (!answer.problem.empty()) {
+    return problem(t, answer.status, answer.problem, answer.title, answer.detail,
+                   answer.status == 503 ? kRetrySoon : std::string_view{});
+  }
+  if (answer.status == 204) {
+    worker_->respond(t, {204, {}, kNoStore, {}});
+    return;
+  }
+  worker_->respond(t, {answer.status, http::kJson, kNoStore, answer.body});
 }
 
 // ---- To the shards ----
@@ -744,6 +834,7 @@ std::chrono::steady_clock::time_point Desk::on_turn() {
     m.turn_events.Observe(static_cast<double>(turn->events));
     m.turn_seconds.Observe(took.count());
   }
+  if (projections_.stored) projections_.stored->hand_over();
   if (index_ == 0) watch_snapshots();
   answer_looks();
   check_waits();
@@ -752,7 +843,8 @@ std::chrono::steady_clock::time_point Desk::on_turn() {
 
   auto next = steady_clock::time_point::max();
   if (const auto in = shard_.next_turn_in()) next = steady_clock::now() + milliseconds(in->value);
-  if (!sale_waits_.empty() || !waits_.empty()) next = std::min(next, next_check_);
+  if (!sale_waits_.empty() || !waits_.empty() || !projection_waits_.empty())
+    next = std::min(next, next_check_);
   if (read_ < incoming_.size()) next = steady_clock::now();
   return next;
 }
@@ -853,7 +945,7 @@ bool Desk::may_wait(std::uint16_t origin, http::Ticket t, Seq wanted, Seq positi
     too_late(origin, t);
     return false;
   }
-  if (sale_waits_.size() + waits_.size() < kMaxWaits) return true;
+  if (sale_waits_.size() + waits_.size() + projection_waits_.size() < kMaxWaits) return true;
   overloaded(origin, t);
   return false;
 }
@@ -864,7 +956,7 @@ void Desk::too_late(std::uint16_t origin, http::Ticket t) {
 }
 
 void Desk::check_waits() {
-  if (sale_waits_.empty() && waits_.empty()) return;
+  if (sale_waits_.empty() && waits_.empty() && projection_waits_.empty()) return;
   const auto now = steady_clock::now();
   if (now < next_check_) return;
   next_check_ = now + kMinSeqPoll;
@@ -883,6 +975,16 @@ void Desk::check_waits() {
     const Availability* sale = find_sale(w.sku);
     if (sale && sale->position >= w.min_seq) {
       respond_sale(w.ticket, *sale, {});
+      return true;
+    }
+    if (now < w.deadline) return false;
+    too_late(index_, w.ticket);
+    return true;
+  });
+  std::erase_if(projection_waits_, [&](const ProjectionWait& w) {
+    const auto position = stored_.position(w.read);
+    if (!position || *position >= w.min_seq) {
+      respond(w.ticket, stored_.read(w.read));
       return true;
     }
     if (now < w.deadline) return false;

@@ -18,6 +18,7 @@
 #include "api/config.hpp"
 #include "api/http/worker.hpp"
 #include "api/metrics.hpp"
+#include "api/projection_routes.hpp"
 #include "api/rate_limit.hpp"
 #include "core/engine/engine.hpp"
 #include "projections/availability.hpp"
@@ -27,12 +28,17 @@ namespace fairsale::api {
 
 // The projections of one shard; they live on its thread.
 struct ShardProjections {
-  explicit ShardProjections(AvailabilityBoard& board)
-      : availability(board), all({&availability, &line}) {}
+  // What is to be stored goes into `queue`, if there is one.
+  ShardProjections(AvailabilityBoard& board, StretchQueue* queue) : availability(board) {
+    if (queue != nullptr) stored.emplace(availability, *queue);
+    // In this order: what is stored has been rendered.
+    if (stored) all = Observers({&availability, &line, &*stored});
+  }
 
   AvailabilityProjection availability;
   LineProjection line;
-  Observers all;
+  std::optional<ProjectionFollower> stored;
+  Observers all{{&availability, &line}};
 };
 
 // What a request waits for at a shard, and how its answer is to look.
@@ -121,6 +127,7 @@ struct Office {
   Metrics& metrics;
   RateLimiter& customer_limiter;
   RateLimiter& address_limiter;
+  Projector* projector = nullptr;  // none when nothing is kept on disk
   std::string_view openapi;
   std::vector<std::unique_ptr<Mailbox>> mailboxes;
   std::vector<http::Worker*> workers;
@@ -150,6 +157,14 @@ class Desk final : public http::Service, public Answers {
     std::chrono::steady_clock::time_point deadline;
   };
 
+  // A read of a stored projection that waits for its min_seq.
+  struct ProjectionWait {
+    ProjectionRoutes::Read read;
+    Seq min_seq;
+    http::Ticket ticket;
+    std::chrono::steady_clock::time_point deadline;
+  };
+
   // Routes.
   void list_sales(const http::Request&, http::Ticket);
   void get_sale(const http::Request&, http::Ticket, const SkuName&);
@@ -162,6 +177,9 @@ class Desk final : public http::Service, public Answers {
                      std::string_view rest);
   void post_token(const http::Request&, http::Ticket);
   void get_metrics(http::Ticket);
+  void read_projection(const http::Request&, http::Ticket, const SkuName&, StoredProjection);
+  void route_projections(const http::Request&, http::Ticket, const http::PathSegments&);
+  void respond(http::Ticket, const ProjectionRoutes::Answer&);
   void route_sale(const http::Request&, http::Ticket, const SkuName&, std::string_view rest);
 
   // Gates: each answers by itself and returns false when the request may not pass.
@@ -170,7 +188,8 @@ class Desk final : public http::Service, public Answers {
   bool admit(const http::Request&, http::Ticket, const Principal&, std::string_view customer);
   bool json_body(const http::Request&, http::Ticket);
   bool min_seq(const http::Request&, http::Ticket, Seq&);
-  bool page_limit(const http::Request&, http::Ticket, std::uint32_t&);
+  bool page_limit(const http::Request&, http::Ticket, std::uint32_t&,
+                  std::uint32_t most = kMaxPage);
   bool method(const http::Request&, http::Ticket, http::Method wanted, std::string_view allowed);
 
   // To a shard, here or elsewhere.
@@ -212,6 +231,8 @@ class Desk final : public http::Service, public Answers {
   void stopping(http::Ticket);
   void count();
 
+  static constexpr std::uint32_t kMaxPage = 1000;  // entries of one listing
+
   Office& office_;
   std::uint16_t index_;
   http::Worker* worker_ = nullptr;
@@ -219,6 +240,7 @@ class Desk final : public http::Service, public Answers {
   ShardProjections& projections_;
   Authenticator authenticator_;
   BodyReader bodies_;
+  ProjectionRoutes stored_;
 
   std::vector<Mail> incoming_;
   std::size_t read_ = 0;  // of incoming_; the rest waits for room in the shard's inbox
@@ -227,6 +249,7 @@ class Desk final : public http::Service, public Answers {
   std::vector<Query> looks_;                 // to be answered after this turn
   std::vector<Query> waits_;                 // to be answered once their min_seq is reached
   std::vector<SaleWait> sale_waits_;
+  std::vector<ProjectionWait> projection_waits_;
   std::chrono::steady_clock::time_point next_check_{};  // of those who wait
   std::string body_;
   std::string headers_;

@@ -43,7 +43,16 @@ Metrics::Metrics()
           registry, "fairsale_turn_seconds", "Time to commit and decide what had arrived.",
           {0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1})),
       connections(gauge(registry, "fairsale_http_connections", "Open connections.")),
-      skus(gauge(registry, "fairsale_skus", "SKUs with a log.")) {
+      skus(gauge(registry, "fairsale_skus", "SKUs with a log.")),
+      projection_lag_(prometheus::BuildGauge()
+                          .Name("fairsale_projection_lag_events")
+                          .Help("Events in the log that a stored projection does not show yet.")
+                          .Register(registry)),
+      projection_progress_(prometheus::BuildGauge()
+                               .Name("fairsale_projection_progress")
+                               .Help("How far a projection's rebuild has come; 1 when none is "
+                                     "under way.")
+                               .Register(registry)) {
   auto& kinds = prometheus::BuildCounter()
                     .Name("fairsale_answers_total")
                     .Help("Answers to events, by decision.")
@@ -66,6 +75,12 @@ std::string Metrics::text() const {
   std::ostringstream out;
   prometheus::TextSerializer().Serialize(out, registry.Collect());
   return std::move(out).str();
+}
+
+void Metrics::projection(std::string_view name, double lag, double progress) {
+  const prometheus::Labels labels{{"projection", std::string(name)}};
+  projection_lag_.Add(labels).Set(lag);
+  projection_progress_.Add(labels).Set(progress);
 }
 
 void Metrics::answered(const std::array<std::uint32_t, kKinds>& kinds,

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <string>
+#include <string_view>
 
 #include <prometheus/counter.h>
 #include <prometheus/gauge.h>
@@ -28,6 +29,10 @@ class Metrics {
   void answered(const std::array<std::uint32_t, kKinds>& kinds,
                 const std::array<std::uint32_t, kReasons>& reasons);
 
+  // How far behind the log a stored projection is, and how far its rebuild has come (1: none is
+  // under way).
+  void projection(std::string_view name, double lag, double progress);
+
   prometheus::Registry registry;
   prometheus::Counter& requests;
   prometheus::Counter& events;
@@ -47,6 +52,8 @@ class Metrics {
  private:
   std::array<prometheus::Counter*, kKinds> kinds_{};
   std::array<prometheus::Counter*, kReasons> reasons_{};
+  prometheus::Family<prometheus::Gauge>& projection_lag_;
+  prometheus::Family<prometheus::Gauge>& projection_progress_;
 };
 
 }  // namespace fairsale::api

@@ -23,6 +23,18 @@ namespace {
   std::_Exit(kLogFailedExit);
 }
 
+// Sales go on whatever befalls what is stored of them.
+void report_projections(const Error& error) {
+  switch (error.fault) {
+    case Fault::damaged:
+      spdlog::error("Projections: {}. Their store is moved aside and built anew from the log",
+                    error.message);
+      return;
+    case Fault::invalid: spdlog::error("Projections: {}", error.message); return;
+    default: spdlog::warn("Projections: {}. Sales go on; it is tried again", error.message);
+  }
+}
+
 struct NoAnswers final : Answers {
   void on_decided(const fairsale::Ticket&, SkuId, Seq, const Event&, const Decision&,
                   const Sale&) override {}
@@ -80,8 +92,15 @@ Result<void> serve(const ServerConfig& config,
   AvailabilityBoard board;
   std::vector<std::unique_ptr<ShardProjections>> projections;
   std::vector<SaleObserver*> observers;
+  std::optional<Projector> projector;
+  if (!config.in_memory) {
+    projector.emplace(**log, config.workers,
+                      ProjectorOptions{.directory = projections_directory(config.data_dir),
+                                       .report = report_projections});
+  }
   for (std::size_t i = 0; i < config.workers; ++i) {
-    projections.push_back(std::make_unique<ShardProjections>(board));
+    projections.push_back(
+        std::make_unique<ShardProjections>(board, projector ? &projector->queue(i) : nullptr));
     observers.push_back(&projections.back()->all);
   }
   SequencerOptions options;
@@ -90,6 +109,10 @@ Result<void> serve(const ServerConfig& config,
   if (!engine) return tl::unexpected(engine.error());
   if (config.demo) {
     if (auto ok = open_demo_sale(**engine, clock); !ok) return ok;
+  }
+  if (projector) {
+    if (auto ok = projector->begin(); !ok) return ok;
+    for (auto& shard : projections) shard->stored->begin();
   }
   std::size_t skus = 0;
   for (std::size_t i = 0; i < config.workers; ++i) skus += (*engine)->shard(i).skus();
@@ -109,6 +132,7 @@ Result<void> serve(const ServerConfig& config,
                 .metrics = metrics,
                 .customer_limiter = customer_limiter,
                 .address_limiter = address_limiter,
+                .projector = projector ? &*projector : nullptr,
                 .openapi = openapi_json(),
                 .mailboxes = {},
                 .workers = {},
@@ -131,6 +155,7 @@ Result<void> serve(const ServerConfig& config,
     desks.push_back(std::make_unique<Desk>(office, i, secrets, *projections[i]));
   }
   office.serving = config.workers;
+  if (projector) projector->start();
   {
     std::vector<std::jthread> threads;
     for (std::size_t i = 0; i < config.workers; ++i) {
@@ -151,6 +176,7 @@ Result<void> serve(const ServerConfig& config,
     explainer.stop();
     (*engine)->snapshotter().stop();
   }
+  if (projector) projector->stop();
   spdlog::info("Stopped: {} requests served", static_cast<std::uint64_t>(metrics.requests.Value()));
   return {};
 }

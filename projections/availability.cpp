@@ -80,6 +80,11 @@ Seq AvailabilityProjection::cursor(SkuId sku) const {
   return found == latest_.end() ? Seq{0} : found->second->position;
 }
 
+std::shared_ptr<const Availability> AvailabilityProjection::latest(SkuId sku) const {
+  const auto found = latest_.find(sku.value);
+  return found == latest_.end() ? nullptr : found->second;
+}
+
 Digest AvailabilityProjection::digest(SkuId sku) const {
   DigestWriter w;
   w.text(name());
@@ -97,6 +102,8 @@ void AvailabilityProjection::on_commit(SkuId sku, const Sale& sale) {
   next->sku = sku;
   next->name = *SkuName::from(sale.sku());
   next->position = sale.seq();
+  auto& latest = latest_[sku.value];
+  if (latest) next->previous = latest->position;
   next->terms = sale.terms();
   next->terms.stock = sale.counters().stocked;
   const std::string json = render_sale(sale);
@@ -110,7 +117,7 @@ void AvailabilityProjection::on_commit(SkuId sku, const Sale& sale) {
   fmt::format_to(std::back_inserter(next->response), kHeader, sale.seq().value, json.size());
   next->header_size = next->response.size();
   next->response += json;
-  latest_[sku.value] = next;
+  latest = next;
   board_.publish(sale.sku(), std::move(next));
 }
 

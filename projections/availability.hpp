@@ -22,6 +22,7 @@ struct Availability {
   SkuId sku;
   SkuName name;
   Seq position;
+  Seq previous;          // position of the rendering before this one; 0 in the first
   Terms terms;           // with the stock as it is now
   std::string response;  // a complete HTTP/1.1 answer: header with ETag and Cache-Control, document
   std::size_t header_size = 0;
@@ -80,6 +81,9 @@ class AvailabilityProjection final : public Projection {
   std::uint32_t version() const override { return 1; }
   Seq cursor(SkuId sku) const override;
   Digest digest(SkuId sku) const override;
+
+  // The SKU's newest rendering; nothing when there is no sale yet.
+  std::shared_ptr<const Availability> latest(SkuId sku) const;
 
   void seed(SkuId sku, const Sale& sale) override;
   void on_decision(SkuId, const Sale&, const Decision&) override {}

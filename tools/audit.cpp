@@ -2,15 +2,18 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <cerrno>
 #include <chrono>
+#include <cstdio>
+#include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <memory>
 #include <thread>
 
 #include "core/json/json.hpp"
 #include "tools/audit/report.hpp"
 #include "tools/cli.hpp"
+#include "tools/store/output.hpp"
 #include "tools/store/progress.hpp"
 #include "tools/store/store.hpp"
 #include "tools/version.hpp"
@@ -32,10 +35,15 @@ struct Options {
 Result<audit::StoreReport> audit_directory(const Options& o) {
   const auto start = std::chrono::steady_clock::now();
   audit::StoreTasks wanted{.skus = o.skus, .saved = {}, .snapshots = {}};
+  std::vector<std::string> notes;
   if (!o.heads.empty()) {
     auto saved = audit::read_saved_heads(o.heads);
     if (!saved) return tl::unexpected(saved.error());
-    wanted.saved = std::move(*saved);
+    wanted.saved = std::move(saved->heads);
+    for (const std::string& note : saved->passed_over) {
+      notes.push_back(fmt::format("{}: {}", o.heads, note));
+      fmt::print(stderr, "fairsale: {}\n", notes.back());
+    }
   }
   const SnapshotFiles files(std::filesystem::path(o.directory) / "snapshots", false);
   wanted.snapshots = files.all();
@@ -45,29 +53,45 @@ Result<audit::StoreReport> audit_directory(const Options& o) {
   if (!plan) return tl::unexpected(plan.error());
 
   std::uint64_t events = 0;
-  for (const audit::SaleTask& t : plan->tasks) events += t.head.head.seq.value;
+  for (const audit::SaleTask& t : plan->tasks) events += t.durable.seq.value;
   Progress progress("events", events);
-  audit::StoreReport report{.store = o.directory,
-                            .program = fmt::format("fairsale {}", kVersion),
-                            .fairness = o.fairness,
-                            .damage = plan->damage,
-                            .sales = {},
-                            .seconds = 0};
-  report.sales = audit::audit_store(
-      *store->log, files, plan->tasks,
-      {.fairness = o.fairness, .jobs = o.jobs, .progress = [&progress](std::uint64_t n) {
-         progress.add(n);
-       }});
+  audit::StoreReport report;
+  report.store = o.directory;
+  report.program = fmt::format("fairsale {}", kVersion);
+  report.fairness = o.fairness;
+  report.damage = plan->damage;
+  report.notes = std::move(notes);
+  const auto done =
+      audit::audit_store(*store->log, files, plan->tasks,
+                         {.fairness = o.fairness,
+                          .jobs = o.jobs,
+                          .progress = [&progress](std::uint64_t n) { progress.add(n); }},
+                         [&report](audit::SaleReport&& r) { report.add(std::move(r)); });
+  if (!done) return tl::unexpected(done.error());
+  report.finish();
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return report;
 }
 
-Result<void> write_page(const std::string& path, const std::string& page) {
-  std::ofstream out(path, std::ios::binary | std::ios::trunc);
-  out.write(page.data(), static_cast<std::streamsize>(page.size()));
-  out.close();
-  if (!out) return fail(Fault::io, fmt::format("cannot write {}", path));
-  return {};
+using Write = Result<void>(const audit::StoreReport&, std::string&, const audit::Pass&);
+
+Result<void> write(Write& what, const audit::StoreReport& report, std::FILE* file,
+                   std::string_view end) {
+  Output out(file);
+  if (auto ok = what(report, out.text(), [&out] { return out.pass(); }); !ok) return ok;
+  out.text() += end;
+  return out.flush();
+}
+
+Result<void> write_page(const std::string& path, const audit::StoreReport& report) {
+  const auto cannot = [&path] {
+    return fail(Fault::io, fmt::format("cannot write {}: {}", path, std::strerror(errno)));
+  };
+  std::FILE* file = std::fopen(path.c_str(), "wb");
+  if (file == nullptr) return cannot();
+  const auto written = write(audit::write_html, report, file, "");
+  if (std::fclose(file) != 0 && written) return cannot();
+  return written;
 }
 
 int run_audit(const Options& o) {
@@ -87,16 +111,14 @@ int run_audit(const Options& o) {
     }
     return complain(report.error());
   }
-  if (o.json) {
-    fmt::print("{}\n", audit::to_json(*report));
-  } else {
-    fmt::print("{}", audit::to_text(*report));
-  }
-  if (!o.report.empty()) {
-    if (auto ok = write_page(o.report, audit::to_html(*report)); !ok) return complain(ok.error());
-  }
-  if (!report->sound() || !report->fair()) return kCheckFailed;
-  return report->read() ? kOk : kIo;
+  const auto written = o.json ? write(audit::write_json, *report, stdout, "\n")
+                              : write(audit::write_text, *report, stdout, "");
+  const auto page = o.report.empty() ? Result<void>{} : write_page(o.report, *report);
+  int code = report->unread() > 0 ? kIo : kOk;
+  if (!written) code = complain(written.error());
+  if (!page) code = complain(page.error());
+  // What was found to be wrong is told before anything else.
+  return report->found_wrong() ? kCheckFailed : code;
 }
 
 }  // namespace
@@ -111,7 +133,7 @@ void add_audit(CLI::App& app, int& exit_code) {
   c->footer(
       "docs/audit.md tells what each message means and what it proves.\n"
       "Exit codes: 0 everything checks out; 1 something diverges or was not fair, named by SKU and "
-      "seq; 2 usage; 3 I/O.");
+      "seq, whatever else could not be read or written; 2 usage; 3 I/O.");
   c->add_option("data", o->directory, "The data directory, or a copy of one")->required();
   c->add_option("--sku", o->skus, "Only this sale; may be given again");
   c->add_option("--jobs", o->jobs, "Sales audited at the same time")
@@ -119,7 +141,7 @@ void add_audit(CLI::App& app, int& exit_code) {
       ->capture_default_str();
   c->add_option("--head", o->heads,
                 "Saved heads to compare with: answers of GET /v1/sales/{sku}/audit-head, one a "
-                "line");
+                "line, or a file of backup --heads");
   CLI::Option* fairness =
       c->add_flag("--fairness", o->fairness, "Also check that every sale was fair");
   c->add_option("--report", o->report, "Write the report as an HTML page to this file")

@@ -21,6 +21,7 @@ inline constexpr int kIo = 3;
 void add_audit(CLI::App& app, int& exit_code);
 void add_rush(CLI::App& app, int& exit_code);
 void add_check(CLI::App& app, int& exit_code);
+void add_rebuild(CLI::App& app, int& exit_code);
 void add_replay(CLI::App& app, int& exit_code);
 void add_log(CLI::App& app, int& exit_code);
 void add_diff(CLI::App& app, int& exit_code);

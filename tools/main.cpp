@@ -20,6 +20,7 @@ int main(int argc, char** argv) {
   int exit_code = cli::kOk;
   cli::add_rush(app, exit_code);
   cli::add_check(app, exit_code);
+  cli::add_rebuild(app, exit_code);
   cli::add_replay(app, exit_code);
   cli::add_log(app, exit_code);
   cli::add_diff(app, exit_code);

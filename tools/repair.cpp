@@ -74,13 +74,20 @@ void print_text(Output& out, const SalvageReport& r) {
     }
     out.print(". What is wrong at {}\n", s.why);
   }
-  out.print("{} of {} sales are whole\n", grouped(whole), grouped(r.skus.size()));
+  if (r.more_may_be_lost) {
+    out.print(
+        "{} of {} sales check out as far as they are legible. Commits are lost of which "
+        "nothing tells what sales they were of: any sale may have gone further\n",
+        grouped(whole), grouped(r.skus.size()));
+  } else {
+    out.print("{} of {} sales are whole\n", grouped(whole), grouped(r.skus.size()));
+  }
 }
 
 std::string json_of(const SalvageReport& r, bool replaced, std::string_view kept_at) {
   std::string out;
   JsonWriter json(out);
-  json.begin_object().member("replaced", replaced);
+  json.begin_object().member("replaced", replaced).member("more_may_be_lost", r.more_may_be_lost);
   if (replaced) json.member("original", kept_at);
   json.key("notes").begin_array();
   for (const std::string& note : r.notes) json.value(std::string_view(note));

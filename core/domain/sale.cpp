@@ -391,6 +391,14 @@ Decision Sale::act(Step& step, const PaymentReceived& e) {
   return answer;
 }
 
+std::optional<Sale::OrderPayment> Sale::order_payment(PurchaseIndex index) const {
+  for (std::uint32_t i = purchases_[index.value].payments; i != kNoIndex; i = payments_[i].next) {
+    const Payment& p = payments_[i];
+    if (p.kind == DecisionKind::ordered) return OrderPayment{p.reference, p.amount};
+  }
+  return std::nullopt;
+}
+
 // A payment is honoured while the hold stands. One that comes later still gets the units if they
 // are free, nobody waits for them and the sale is not stopped. All others are to be refunded.
 std::pair<DecisionKind, Reason> Sale::judge_payment(std::uint32_t index, const Money& paid) const {

@@ -152,6 +152,12 @@ class Sale {
   std::optional<CustomerIndex> find_customer(std::string_view name) const;
   // The customer's purchases, refused attempts left out, newest first, at most `limit`.
   std::vector<PurchaseIndex> purchases_of(CustomerIndex, std::size_t limit) const;
+  // The payment that made an order of the purchase, if one has.
+  struct OrderPayment {
+    PaymentReference reference;
+    Money amount;
+  };
+  std::optional<OrderPayment> order_payment(PurchaseIndex) const;
   // Units over holds, orders and places in line.
   Quantity customer_units(CustomerIndex c) const { return Quantity{customers_[c.value].units}; }
 

@@ -37,18 +37,19 @@ Result<void> copy_database(const fs::path& from, const fs::path& to) {
   std::error_code ec;
   fs::create_directories(to, ec);
   if (ec) return system_failure("create", to, ec.value());
-  fs::directory_iterator files(from, ec);
-  if (ec) return system_failure("list", from, ec.value());
-  for (const auto& file : files) {
-    if (!file.is_regular_file(ec)) continue;
-    const fs::path target = to / file.path().filename();
-    if (file.path().extension() == ".sst") {
-      fs::create_hard_link(file.path(), target, ec);
-      if (!ec) continue;
+  fs::directory_iterator file(from, ec);
+  for (; !ec && file != fs::directory_iterator(); file.increment(ec)) {
+    std::error_code failed;
+    if (!file->is_regular_file(failed)) continue;
+    const fs::path target = to / file->path().filename();
+    if (file->path().extension() == ".sst") {
+      fs::create_hard_link(file->path(), target, failed);
+      if (!failed) continue;
     }
-    fs::copy_file(file.path(), target, ec);
-    if (ec) return system_failure("copy", file.path(), ec.value());
+    fs::copy_file(file->path(), target, failed);
+    if (failed) return system_failure("copy", file->path(), failed.value());
   }
+  if (ec) return system_failure("list", from, ec.value());
   return {};
 }
 
@@ -68,36 +69,27 @@ std::uint64_t first_wal(const fs::path& directory) {
   return number;
 }
 
-// Cuts the write-ahead log off before its first damage: RocksDB would cut or drop by other rules.
-Result<void> cut_wals(const fs::path& directory, std::vector<std::string>& notes) {
+// What is wrong with the write-ahead log, for the report.
+void note_wal_damage(const fs::path& directory, SalvageReport& report) {
+  auto& notes = report.notes;
   const auto scan = scan_wals(directory, first_wal(directory));
-  if (!scan) return tl::unexpected(scan.error());
-  if (!scan->damage) return {};
-  const WalDamage& d = *scan->damage;
-  notes.push_back(
-      fmt::format("{} is damaged at offset {}: {}; what follows there cannot be relied on",
-                  d.file.filename().string(), d.offset, d.what));
-  std::error_code ec;
-  for (const auto& file : fs::directory_iterator(directory, ec)) {
-    const std::string stem = file.path().stem().string();
-    if (file.path().extension() != ".log" || stem.empty() ||
-        stem.find_first_not_of("0123456789") != std::string::npos) {
-      continue;
-    }
-    const std::uint64_t number = std::stoull(stem);
-    if (number > d.number || (number == d.number && d.between_files)) fs::remove(file.path(), ec);
-    if (number == d.number && !d.between_files) fs::resize_file(file.path(), d.offset, ec);
-    if (ec) return system_failure("cut", file.path(), ec.value());
+  if (!scan) {
+    notes.push_back(scan.error().message);
+    report.more_may_be_lost = true;
+  } else if (scan->damage) {
+    report.more_may_be_lost = true;
+    const WalDamage& d = *scan->damage;
+    notes.push_back(fmt::format("{} is damaged at offset {}: {}", d.file.filename().string(),
+                                d.offset, d.what));
   }
-  if (ec) return system_failure("list", directory, ec.value());
-  return {};
 }
 
 // Opens the copy in whatever state it is; has RocksDB rebuild its list of files when it must.
 Result<Database> open_copy(const fs::path& directory, std::vector<std::string>& notes) {
   rocksdb::DBOptions d = database_options(nullptr);
   d.paranoid_checks = false;
-  d.wal_recovery_mode = rocksdb::WALRecoveryMode::kPointInTimeRecovery;
+  // Whatever is legible is taken: which of it counts, the chain of each SKU tells.
+  d.wal_recovery_mode = rocksdb::WALRecoveryMode::kSkipAnyCorruptedRecords;
   d.create_missing_column_families = true;
   Database db;
   const auto open = [&](auto* handles, auto* out) {
@@ -122,8 +114,9 @@ Result<Database> open_copy(const fs::path& directory, std::vector<std::string>& 
 
 class Salvage {
  public:
-  Salvage(Database& database, EventLog& out, const std::function<void(std::uint64_t)>& kept)
-      : db_(database), append_(out), kept_(kept) {}
+  Salvage(Database& database, EventLog& out, const std::function<void(std::uint64_t)>& kept,
+          SalvageReport& report)
+      : db_(database), append_(out), kept_(kept), report_(report), notes_(report.notes) {}
 
   Result<std::vector<Salvaged>> run(const std::optional<Acked>& acked) {
     find_heads();
@@ -131,10 +124,20 @@ class Salvage {
     if (acked) {
       for (const AckedHead& h : acked->heads) entry(h.sku).acked = h.seq;
     }
+    // Commits are acknowledged in their order, so when the newest was, all were.
+    const bool all_acked = acked && acked->sequence >= db_.db->GetLatestSequenceNumber();
+    if (acked && acked->sequence > db_.db->GetLatestSequenceNumber()) {
+      report_.more_may_be_lost = true;
+      notes_.push_back(fmt::format(
+          "the last {} entries that were acknowledged are gone, and of which sales they were is "
+          "known of no more than {}",
+          acked->sequence - db_.db->GetLatestSequenceNumber(), acked->heads.size()));
+    }
     std::vector<Salvaged> all;
     for (auto& [id, s] : skus_) {
       if (auto ok = keep(s); !ok) return tl::unexpected(ok.error());
       if (s.acked && (!s.known || *s.acked > *s.known)) s.known = s.acked;
+      if (all_acked) s.acked = s.known;
       if (s.why.empty() && s.known && *s.known > s.kept.seq) {
         s.why = "the blocks behind it are gone";
       }
@@ -162,25 +165,41 @@ class Salvage {
         entry(sku).known = r->head.seq;
       }
     }
-    it->status().PermitUncheckedError();
+    if (!it->status().ok()) {
+      notes_.push_back(
+          fmt::format("not all heads are legible ({}): how far some sales went is not "
+                      "known",
+                      it->status().ToString()));
+    }
   }
 
   // SKUs whose heads are gone still have blocks.
   void find_blocks() {
     const std::unique_ptr<rocksdb::Iterator> it(
         db_.db->NewIterator(rocksdb::ReadOptions(), db_.blocks));
-    for (it->SeekToFirst(); it->Valid();) {
-      const auto key = parse_key(it->key().ToStringView());
-      if (!key) {
-        it->Next();
+    std::uint64_t next = 0;
+    for (;;) {
+      it->Seek(slice(block_key(SkuId{next}, Seq{0})));
+      std::optional<BlockKey> key;
+      while (it->Valid() && !(key = parse_key(it->key().ToStringView()))) it->Next();
+      if (key) {
+        entry(key->sku);
+        next = key->sku.value;
+      } else if (it->status().ok()) {
+        return;
+      } else {
+        // Behind what is illegible, the heads tell where to go on.
+        notes_.push_back(
+            fmt::format("not all blocks are legible ({}): there may be sales of which "
+                        "nothing is left",
+                        it->status().ToString()));
+        const auto known = skus_.upper_bound(next);
+        if (known == skus_.end()) return;
+        next = known->first;
         continue;
       }
-      entry(key->sku);
-      if (key->sku.value == ~std::uint64_t{0}) break;
-      const Key next = block_key(SkuId{key->sku.value + 1}, Seq{0});
-      it->Seek(slice(next));
+      if (next++ == ~std::uint64_t{0}) return;
     }
-    it->status().PermitUncheckedError();
   }
 
   Result<void> keep(Salvaged& s) {
@@ -230,6 +249,8 @@ class Salvage {
   Database& db_;
   BatchedAppend append_;
   const std::function<void(std::uint64_t)>& kept_;
+  SalvageReport& report_;
+  std::vector<std::string>& notes_;
   std::map<std::uint64_t, Salvaged> skus_;
 };
 
@@ -252,7 +273,7 @@ Result<SalvageReport> salvage(const fs::path& from, const fs::path& to,
   const Temporary copy(to.string() + ".work");
   fs::remove_all(copy.path, ec);
   if (auto ok = copy_database(from / "log", copy.path); !ok) return tl::unexpected(ok.error());
-  if (auto ok = cut_wals(copy.path, report.notes); !ok) return tl::unexpected(ok.error());
+  note_wal_damage(copy.path, report);
   auto database = open_copy(copy.path, report.notes);
   if (!database) return tl::unexpected(database.error());
   auto acked = AckedFile::read(from / "ACKED");
@@ -262,7 +283,7 @@ Result<SalvageReport> salvage(const fs::path& from, const fs::path& to,
   RecoveryReport fresh;
   auto out = open_rocks_log({.directory = to}, fresh);
   if (!out) return tl::unexpected(out.error());
-  auto skus = Salvage(*database, **out, kept).run(acked ? *acked : std::nullopt);
+  auto skus = Salvage(*database, **out, kept, report).run(acked ? *acked : std::nullopt);
   if (!skus) return tl::unexpected(skus.error());
   (*out)->settle();
   report.skus = std::move(*skus);

@@ -25,6 +25,9 @@ struct Salvaged {
 struct SalvageReport {
   std::vector<Salvaged> skus;      // by id
   std::vector<std::string> notes;  // what was wrong with the store as a whole
+  // Commits are gone of which nothing tells what sales they were of: any sale may have gone further
+  // than is known.
+  bool more_may_be_lost = false;
 };
 
 // Writes, for each SKU, the longest run of blocks from position 1 that check out (whole, chained,

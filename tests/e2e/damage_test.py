@@ -128,7 +128,8 @@ class Damage(Case):
     def cut_off_the_end(self, server):
         """Takes the last bytes of what was acknowledged; returns the good state."""
         good = self.make_store(server)
-        newest = max(f for f in self.files(server) if f.endswith(".log"))
+        log = os.path.join(server.data, "log")
+        newest = max(f for f in self.files(server) if f.startswith(log) and f.endswith(".log"))
         os.truncate(newest, os.path.getsize(newest) - 20)
         return good
 

@@ -5,7 +5,7 @@ import json
 import os
 import re
 
-from harness import Case, main
+from harness import Case, eventually, main
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 METHODS = ("get", "put", "post", "patch", "delete", "options")
@@ -382,6 +382,52 @@ class OpenApi(Case):
             call("post", refund, 404, purchase="demo:999", token=shop,
                  body={"restock": True, **why})
 
+            # What is stored of it.
+            orders, timeline = sale + "/orders", sale + "/timeline"
+            now = server.audit_head("demo")["position"]
+            for path, list_of in ((orders, "orders"), (timeline, "timeline")):
+                read = call("get", path, 200, sku="demo", token=shop, query=f"min_seq={now}").json
+                self.assertGreaterEqual(read["position"], now)
+                self.assertGreaterEqual(len(read[list_of]), 1)
+                call("get", path, 200, sku="later", token=operator)
+                call("get", path, 400, sku="demo", token=shop, query="limit=101")
+                call("get", path, 400, sku="demo", token=shop, query="after=yesterday")
+                call("get", path, 401, sku="demo")
+                call("get", path, 403, sku="demo", token=alice)
+                call("get", path, 404, sku="nothing", token=shop)
+                call("get", path, 503, sku="demo", token=shop, query=f"min_seq={now + 50}")
+            self.assertEqual(read["next"], None)
+            order = call("get", orders, 200, sku="demo", token=shop).json["orders"][0]
+            self.assertEqual((order["purchase"], order["reference"]), (bob, "p2"))
+            self.assertLess(order["position"], order["refunded"]["position"])
+            self.assertEqual(call("get", orders, 200, sku="demo", token=shop,
+                                  query=f"after={order['position']}").json["orders"], [])
+            end = read["timeline"][-1]["time"]
+            self.assertEqual(call("get", timeline, 200, sku="demo", token=shop,
+                                  query=f"after={end}").json["timeline"], [])
+
+            projections, rebuild = "/v1/projections", "/v1/projections/{projection}/rebuild"
+            generation = "/v1/projections/{projection}/generations/{generation}"
+            call("get", projections, 200, token=operator)
+            call("get", projections, 401)
+            call("get", projections, 403, token=shop)
+            for body in ({}, {"force": True}, None):
+                call("post", rebuild, 202, projection="orders", token=operator, body=body)
+                eventually("it is rebuilt", lambda: call("get", projections, 200, token=operator)
+                           .json["projections"][2]["state"] == "live")
+            call("post", rebuild, 400, projection="orders", token=operator, body={"force": 1})
+            call("post", rebuild, 401, projection="orders", body={})
+            call("post", rebuild, 403, projection="orders", token=shop, body={})
+            call("post", rebuild, 404, projection="line", token=operator, body={})
+            call("post", rebuild, 415, projection="orders", token=operator, body="<a/>",
+                 headers={"Content-Type": "text/xml"})
+            call("delete", generation, 204, projection="orders", generation=1, token=operator)
+            call("delete", generation, 404, projection="orders", generation=1, token=operator)
+            call("delete", generation, 404, projection="orders", generation="x", token=operator)
+            call("delete", generation, 409, projection="orders", generation=4, token=operator)
+            call("delete", generation, 401, projection="orders", generation=2)
+            call("delete", generation, 403, projection="orders", generation=2, token=shop)
+
             call("patch", sale, 200, sku="demo", token=operator, body={"stock": 5, **why})
             call("patch", sale, 409, sku="demo", token=operator, body={"stock": 0, **why})
             call("patch", sale, 200, sku="demo", token=operator, body={"action": "pause", **why})
@@ -412,7 +458,8 @@ class OpenApi(Case):
             for path, method in self.document.operations():
                 if not self.document.tree["paths"][path][method].get("security"):
                     continue
-                concrete = path.format(sku="demo", purchase="demo:2")
+                concrete = path.format(sku="demo", purchase="demo:2", projection="orders",
+                                       generation=1)
                 for _ in range(4):
                     reply = server.request(method.upper(), concrete, "wrong", body=b"{}" if
                                            method in ("put", "post", "patch") else None)
@@ -423,7 +470,7 @@ class OpenApi(Case):
         with self.server() as server:
             server.open_sale("demo")
             bought = server.buy("demo", "alice", "k").json["purchase"]
-            names = {"sku": "demo", "purchase": bought}
+            names = {"sku": "demo", "purchase": bought, "projection": "orders", "generation": 1}
             for path in self.document.tree["paths"]:
                 allowed = self.document.allowed(path)
                 for method in {m.upper() for m in METHODS} - allowed | {"TRACE", "BREW"}:
@@ -444,7 +491,9 @@ class OpenApi(Case):
                         self.assertEqual(set(head.headers["allow"].split(", ")), allowed)
             for path in ("/v1", "/v1/", "/v2/sales", "/v1/nowhere", "/favicon.ico", "/livez/x",
                          "/v1/purchases", "/v1/tokens/x", "/v1/sales/demo/other",
-                         "/v1/sales/demo/line/x", f"/v1/purchases/{bought}/other", "/v1/sales//"):
+                         "/v1/sales/demo/line/x", "/v1/projections/orders",
+                         "/v1/projections/orders/other", "/v1/projections/orders/generations",
+                         "/v1/projections/orders/rebuild/1", f"/v1/purchases/{bought}/other", "/v1/sales//"):
                 for method in ("GET", "POST"):
                     with self.subTest(path, method=method):
                         reply = server.request(method, path, server.operator)

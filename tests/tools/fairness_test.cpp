@@ -60,21 +60,25 @@ RC_GTEST_PROP(Fairness, WhatTheRulesDecideIsFair, (const test::History& history)
   RC_ASSERT(r.by_position.size() <= Timeline::kMost);
 }
 
-// Whether a decision of this kind changes who has what.
-bool matters(DecisionKind k) {
+// Whether such a decision is the event's own outcome; the others follow from it or from time.
+bool is_outcome(DecisionKind k) {
   switch (k) {
-    case DecisionKind::reserved:
-    case DecisionKind::waiting:
-    case DecisionKind::offered:
+    case DecisionKind::opened:
+    case DecisionKind::ended:
     case DecisionKind::expired:
-    case DecisionKind::cancelled:
-    case DecisionKind::declined:
-    case DecisionKind::ordered:
-    case DecisionKind::refunded:
+    case DecisionKind::offered:
     case DecisionKind::released:
-    case DecisionKind::stock_adjusted: return true;
-    default: return false;
+    case DecisionKind::line_released:
+    case DecisionKind::sold_out: return false;
+    default: return true;
   }
+}
+
+// The counts are not looked at: the check alone must see that something is wrong.
+bool finds(const std::vector<Decided>& all) {
+  FairnessCheck check;
+  for (const Decided& step : all) tell(check, step);
+  return !check.finish().fair();
 }
 
 RC_GTEST_PROP(Fairness, OneDecisionChangedIsFound, (const test::History& history)) {
@@ -83,14 +87,12 @@ RC_GTEST_PROP(Fairness, OneDecisionChangedIsFound, (const test::History& history
   for (const Arrival& a : test::arrivals_of(history)) all.push_back(decide(sale, a));
   std::vector<std::pair<std::size_t, std::size_t>> places;
   for (std::size_t i = 0; i < all.size(); ++i) {
-    for (std::size_t j = 0; j < all[i].decisions.size(); ++j) {
-      if (matters(all[i].decisions[j].kind)) places.emplace_back(i, j);
-    }
+    for (std::size_t j = 0; j < all[i].decisions.size(); ++j) places.emplace_back(i, j);
   }
   RC_PRE(!places.empty());
   const auto [i, j] = *rc::gen::elementOf(places);
   auto& decisions = all[i].decisions;
-  Decision& d = decisions[j];
+  const Decision was = decisions[j];
   switch (*rc::gen::inRange(0, 4)) {
     case 0:
       RC_TAG("left out");
@@ -98,33 +100,65 @@ RC_GTEST_PROP(Fairness, OneDecisionChangedIsFound, (const test::History& history
       break;
     case 1:
       RC_TAG("said twice");
-      RC_PRE(d.kind != DecisionKind::stock_adjusted);
-      decisions.insert(decisions.begin() + static_cast<long>(j), Decision(d));
+      decisions.insert(decisions.begin() + static_cast<long>(j), was);
       break;
-    case 2:
-      RC_TAG("refused instead");
-      RC_PRE(d.kind == DecisionKind::reserved || d.kind == DecisionKind::waiting);
-      d.reason = d.kind == DecisionKind::reserved ? Reason::sold_out : Reason::line_full;
-      d.kind = DecisionKind::refused;
+    case 2: {
+      RC_TAG("another outcome");
+      RC_PRE(is_outcome(was.kind));
+      Decision& d = decisions[j];
+      d.kind = *rc::gen::element(DecisionKind::refused, DecisionKind::noted,
+                                 DecisionKind::refund_due, DecisionKind::payment_failure_noted,
+                                 DecisionKind::cancelled, DecisionKind::declined);
+      d.reason = d.kind == DecisionKind::refused || d.kind == DecisionKind::refund_due
+                     ? static_cast<Reason>(*rc::gen::inRange(1, 29))
+                     : Reason::none;
+      RC_PRE(d != was);
+      // Several reasons can be true of an attempt at once.
+      RC_PRE(was.kind != DecisionKind::refused || d.kind != DecisionKind::refused ||
+             std::get_if<PurchaseAttempted>(&all[i].arrival.event) == nullptr);
+      if (all[i].answer == was) all[i].answer = d;
       break;
+    }
     case 3:
       RC_TAG("another place or deadline");
-      RC_PRE(d.kind == DecisionKind::reserved || d.kind == DecisionKind::waiting ||
-             d.kind == DecisionKind::offered);
-      if (d.kind == DecisionKind::waiting) {
-        ++d.place;
+      RC_PRE(was.kind == DecisionKind::reserved || was.kind == DecisionKind::waiting ||
+             was.kind == DecisionKind::offered);
+      if (was.kind == DecisionKind::waiting) {
+        ++decisions[j].place;
       } else {
-        d.until.value += 1;
+        decisions[j].until.value += 1;
       }
+      if (all[i].answer == was) all[i].answer = decisions[j];
       break;
   }
-  FairnessCheck check;
-  bool counts_differ = false;
-  for (const Decided& step : all) {
-    tell(check, step);
-    counts_differ |= check.counters() != step.after;
+  RC_ASSERT(finds(all));
+}
+
+RC_GTEST_PROP(Fairness, OneRepeatedAnswerChangedIsFound, (const test::History& history)) {
+  Sale sale;
+  std::vector<Decided> all;
+  std::vector<std::size_t> repeated;
+  for (const Arrival& a : test::arrivals_of(history)) {
+    all.push_back(decide(sale, a));
+    if (all.back().answer.repeated) repeated.push_back(all.size() - 1);
   }
-  RC_ASSERT(counts_differ || !check.finish().fair());
+  RC_PRE(!repeated.empty());
+  Decided& d = all[*rc::gen::elementOf(repeated)];
+  const bool of_an_attempt = std::get_if<PurchaseAttempted>(&d.arrival.event) != nullptr;
+  switch (*rc::gen::inRange(0, 5)) {
+    case 0: d.answer.repeated = false; break;
+    case 1: d.answer.purchase.value += 1; break;
+    case 2: d.answer.reason = Reason::unknown_sale; break;
+    case 3:
+      RC_PRE(of_an_attempt);
+      ++d.answer.place;
+      break;
+    case 4:
+      RC_PRE(of_an_attempt || std::get_if<PaymentReceived>(&d.arrival.event) != nullptr);
+      ++d.answer.until.value;
+      break;
+  }
+  RC_ASSERT(finds(all));
 }
 
 // A sale of 3 units, two a customer at most, at 10 cents, held for a minute and 5 s of grace, with
@@ -169,7 +203,10 @@ struct Story : ::testing::Test {
 
   // The next event, decided like this; the story ends with it.
   FairnessReport instead(const Event& event, std::vector<Decision> decisions) {
-    const Decision answer = decisions.empty() ? Decision{} : decisions.back();
+    Decision answer;
+    for (const Decision& d : decisions) {
+      if (is_outcome(d.kind)) answer = d;
+    }
     tell(check, {{next(), now, event}, std::move(decisions), answer, {}});
     return check.finish();
   }
@@ -309,6 +346,118 @@ TEST_F(Story, PaymentInTimeThatDoesNotCountIsNamed) {
   expect_broken(instead(payment(anna), {due}), Promise::hold_kept, Seq{3});
 }
 
+// The hold stands and is paid to the cent: whatever comes in place of the order is a breach, then
+// and there.
+TEST_F(Story, PaymentThatIsAnsweredWronglyIsNamed) {
+  const auto refused_about = [this](Reason why, Seq purchase) {
+    Decision d = about(DecisionKind::refused, purchase);
+    d.reason = why;
+    return d;
+  };
+  for (int variant = 0; variant < 4; ++variant) {
+    SCOPED_TRACE(variant);
+    sale = Sale();
+    check = FairnessCheck();
+    at(1000);
+    open();
+    const Seq anna = rules(attempt("anna"));
+    std::vector<Decision> said;
+    switch (variant) {
+      case 0: said = {refused_about(Reason::unknown_purchase, anna)}; break;
+      case 1: said = {refused_about(Reason::reference_reused, anna)}; break;
+      case 2: said = {about(DecisionKind::noted, anna)}; break;
+      default: break;  // nothing at all
+    }
+    const Decision answer = said.empty() ? Decision{} : said.back();
+    tell(check, {{next(), now, payment(anna)}, said, answer, {}});
+    // It expires as if nobody had paid.
+    const Seq later{next().value + 1};
+    at(66'000);
+    tell(check, {{later, now, TimePassed{}}, {about(DecisionKind::expired, anna)}, {}, {}});
+    const FairnessReport r = check.finish();
+    expect_broken(r, variant == 3 ? Promise::answered : Promise::hold_kept, Seq{3});
+    EXPECT_EQ(r.breaches[0].purchase, anna);
+    EXPECT_EQ(r.breaches[0].expected, "ordered");
+  }
+}
+
+TEST_F(Story, SamePaymentWithAnotherAnswerIsNamed) {
+  open();
+  const Seq anna = rules(attempt("anna"));
+  rules(payment(anna, 9));  // too little, to be refunded
+  Decision other = about(DecisionKind::ordered, anna);
+  other.repeated = true;
+  tell(check, {{next(), now, payment(anna, 9)}, {}, other, {}});
+  expect_broken(check.finish(), Promise::same_answer, Seq{4});
+}
+
+TEST_F(Story, RequestsThatAreRefusedWronglyAreNamed) {
+  const auto ops = *Actor::from("ops");
+  struct Case {
+    Event event;
+    Reason why;
+  };
+  const Seq anna{2};
+  const Seq bob{4};
+  for (const Case& c :
+       {Case{PurchaseCancelled{.purchase = anna}, Reason::not_held},
+        Case{OfferDeclined{.purchase = bob}, Reason::not_offered},
+        Case{StockAdjusted{.stock = Quantity{9}, .actor = ops, .why = {}}, Reason::stock_committed},
+        Case{SaleClosed{.actor = ops, .why = {}}, Reason::closed},
+        Case{SalePaused{.actor = ops, .why = {}}, Reason::ended},
+        Case{SaleResumed{.actor = ops, .why = {}}, Reason::closed}}) {
+    SCOPED_TRACE(name_of(c.event));
+    sale = Sale();
+    check = FairnessCheck();
+    open();
+    rules(attempt("anna"));
+    const Seq carl = rules(attempt("carl", 2));
+    rules(attempt("bob"));
+    rules(PurchaseCancelled{.purchase = carl});  // bob is offered a unit
+    if (std::get_if<SaleResumed>(&c.event)) rules(SalePaused{.actor = ops, .why = {}});
+    const Seq at_seq = next();
+    Decision no{.kind = DecisionKind::refused, .reason = c.why};
+    if (std::get_if<PurchaseCancelled>(&c.event)) no.purchase = anna;
+    if (std::get_if<OfferDeclined>(&c.event)) no.purchase = bob;
+    expect_broken(instead(c.event, {no}), Promise::refused_rightly, at_seq);
+    check = FairnessCheck();
+  }
+}
+
+TEST_F(Story, WhatTheShopAndTheOperatorGiveUpIsTold) {
+  open();
+  const Seq anna = rules(attempt("anna", 2));
+  const Seq bob = rules(attempt("bob"));
+  const Seq carl = rules(attempt("carl"));
+  const Seq dora = rules(attempt("dora"));
+  rules(PurchaseCancelled{.purchase = anna, .by = Role::shop});  // carl and dora are offered units
+  rules(OfferDeclined{.purchase = carl, .by = Role::op});
+  rules(OfferDeclined{.purchase = dora, .by = Role::shop});
+  rules(PurchaseCancelled{.purchase = bob, .by = Role::op});
+  const FairnessReport r = check.finish();
+  EXPECT_TRUE(r.fair()) << describe(r);
+  EXPECT_EQ(r.given_up, 4U);
+  EXPECT_EQ(r.given_up_by_shop, 2U);
+  EXPECT_EQ(r.given_up_by_operator, 2U);
+  ASSERT_EQ(r.interventions.size(), 2U);
+  EXPECT_EQ(r.interventions[0].what, "offer declined by the operator");
+  EXPECT_EQ(r.interventions[0].effect, fmt::format("purchase {}, 1 units", carl.value));
+  EXPECT_EQ(r.interventions[1].what, "purchase cancelled by the operator");
+}
+
+TEST_F(Story, EveryBreachIsCountedUnderItsPromise) {
+  open();
+  rules(attempt("anna"));
+  at(66'000);  // the hold should have expired
+  for (std::uint64_t i = 0; i < 300; ++i) {
+    tell(check, {{Seq{3 + i}, now, TimePassed{}}, {}, {}, {}});
+  }
+  const FairnessReport r = check.finish();
+  EXPECT_EQ(r.breaches.size(), FairnessReport::kMostBreaches);
+  EXPECT_EQ(r.breaches_found, 300U);
+  EXPECT_EQ(r.broken[static_cast<std::size_t>(Promise::hold_kept)], 300U);
+}
+
 TEST_F(Story, MoreThanTheLimitIsNamed) {
   open();
   rules(attempt("anna", 2));
@@ -330,6 +479,29 @@ TEST_F(Story, AnotherAnswerToTheSameAttemptIsNamed) {
   other.repeated = true;
   tell(check, {{next(), now, attempt("anna")}, {}, other, {}});
   expect_broken(check.finish(), Promise::same_answer, Seq{3});
+}
+
+TEST_F(Story, AnotherPlaceOrDeadlineInARepeatedAnswerIsNamed) {
+  open();
+  const Seq anna = rules(attempt("anna", 2));
+  const Seq bob = rules(attempt("bob", 2));  // waits
+  Decision place = about(DecisionKind::waiting, bob);
+  place.quantity = Quantity{2};
+  place.until = {};
+  place.place = 2;  // it was 1
+  place.repeated = true;
+  Decision until = about(DecisionKind::reserved, anna);
+  until.quantity = Quantity{2};
+  until.until.value += 5;
+  until.repeated = true;
+  tell(check, {{Seq{4}, now, attempt("bob", 2)}, {}, place, {}});
+  tell(check, {{Seq{5}, now, attempt("anna", 2)}, {}, until, {}});
+  const FairnessReport r = check.finish();
+  expect_broken(r, Promise::same_answer, Seq{4});
+  EXPECT_EQ(r.breaches[0].expected, "waiting, place 1 again, as at position 3");
+  EXPECT_EQ(r.breaches[0].found, "waiting, place 2");
+  ASSERT_EQ(r.breaches_found, 2U);
+  EXPECT_EQ(r.breaches[1].seq, Seq{5});
 }
 
 TEST_F(Story, SaleThatOpensLateIsNamed) {

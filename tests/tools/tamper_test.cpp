@@ -277,9 +277,29 @@ enum class Shows {
 
 struct Planted {
   std::string what;
-  Seq seq;  // the audit may name no later position
+  Seq seq;          // the first position concerned: `from` may be no later
+  Seq shows_first;  // the audit names a position from this
+  Seq shows_last;   // to this
   Shows shows = Shows::always;
+  bool without_snapshots = false;  // they were taken away, and vouch for nothing
 };
+
+Seq after(Seq s, std::uint64_t n = 1) { return Seq{s.value + n}; }
+
+// The last position before `seq` for which something outside the log vouches.
+Seq vouched(const Original& o, const Planted& p, bool with_heads) {
+  Seq last;
+  const auto see = [&](Seq s) {
+    if (s < p.seq) last = std::max(last, s);
+  };
+  if (!p.without_snapshots) {
+    for (const Seq s : o.snapshots) see(s);
+  }
+  if (with_heads) {
+    for (const SavedHead& h : o.saved) see(h.position);
+  }
+  return last;
+}
 
 void remove_snapshots(const fs::path& data, const Original& o) {
   fs::remove_all(data / "snapshots" / fmt::format("{:016x}", o.id.value));
@@ -309,40 +329,45 @@ const std::vector<Tamper>& tampers() {
         const std::size_t bit = below(chance, bytes.size() * 8);
         bytes[bit / 8] ^= std::byte{1} << (bit % 8);
         raw.put_block(o.id, o.first(b), bytes);
-        return {fmt::format("bit {} of block {} flipped", bit, b), o.first(b)};
+        return {fmt::format("bit {} of block {} flipped", bit, b), o.first(b), o.first(b),
+                o.first(b)};
       },
       [](Raw& raw, const fs::path&, const Original& o, Chance& chance) -> Planted {
         const std::size_t a = below(chance, o.blocks.size() - 1);
         const std::size_t b = a + 1 + below(chance, o.blocks.size() - 1 - a);
         raw.put_block(o.id, o.first(a), o.blocks[b]);
         raw.put_block(o.id, o.first(b), o.blocks[a]);
-        return {fmt::format("blocks {} and {} swapped", a, b), o.first(a)};
+        return {fmt::format("blocks {} and {} swapped", a, b), o.first(a), o.first(a), o.first(a)};
       },
       [](Raw& raw, const fs::path&, const Original& o, Chance& chance) -> Planted {
         const std::size_t b = below(chance, o.blocks.size());
         raw.remove_block(o.id, o.first(b));
-        return {fmt::format("block {} removed", b), o.first(b)};
+        return {fmt::format("block {} removed", b), o.first(b), o.first(b), o.first(b)};
       },
       [](Raw& raw, const fs::path&, const Original& o, Chance& chance) -> Planted {
         const std::size_t b = below(chance, o.blocks.size());
         // Under a key of its own, between this block and the next or behind the last.
         raw.put_block(o.id, Seq{o.first(b).value + 1}, o.blocks[b]);
-        return {fmt::format("block {} duplicated", b), Seq{o.heads[b].seq.value + 1}};
+        const Seq next = after(o.heads[b].seq);
+        return {fmt::format("block {} duplicated", b), next, next, next};
       },
       [](Raw& raw, const fs::path&, const Original& o, Chance& chance) -> Planted {
         // The copy claims the place behind itself, with all its checksums right.
         const std::size_t b = below(chance, o.blocks.size());
         Decoded d = decode(o.blocks[b]);
-        Head after;
-        raw.put_block(o.id, Seq{o.heads[b].seq.value + 1}, seal(d, o.heads[b], after));
-        return {fmt::format("block {} appended to itself", b), Seq{o.heads[b].seq.value + 1}};
+        Head end;
+        const Seq next = after(o.heads[b].seq);
+        raw.put_block(o.id, next, seal(d, o.heads[b], end));
+        // It follows well; what comes after it does not, or what vouches for the one it replaced.
+        return {fmt::format("block {} appended to itself", b), next, next, after(end.seq)};
       },
       [](Raw& raw, const fs::path&, const Original& o, Chance& chance) -> Planted {
         const std::size_t a = below(chance, o.blocks.size() - 2);
         for (std::size_t i = 0; i < 3; ++i) {
           raw.put_block(o.id, o.first(a + i), o.blocks[a + (i + 1) % 3]);
         }
-        return {fmt::format("blocks {} to {} put in another order", a, a + 2), o.first(a)};
+        return {fmt::format("blocks {} to {} put in another order", a, a + 2), o.first(a),
+                o.first(a), o.first(a)};
       },
       [](Raw& raw, const fs::path&, const Original& o, Chance& chance) -> Planted {
         const std::size_t b = below(chance, o.blocks.size());
@@ -352,66 +377,83 @@ const std::vector<Tamper>& tampers() {
         bytes[at] ^= std::byte{1};
         repair_crc(bytes);
         raw.put_block(o.id, o.first(b), bytes);
-        return {fmt::format("byte {} of block {} changed, CRC recomputed", at, b), o.first(b)};
+        return {fmt::format("byte {} of block {} changed, CRC recomputed", at, b), o.first(b),
+                o.first(b), o.first(b)};
       },
       [](Raw& raw, const fs::path&, const Original& o, Chance& chance) -> Planted {
         const std::size_t b = below(chance, o.blocks.size());
         Decoded d = decode(o.blocks[b]);
         alter(d, chance);
-        Head after;
-        raw.put_block(o.id, o.first(b), seal(d, b == 0 ? Head{} : o.heads[b - 1], after));
-        return {fmt::format("block {} re-encoded, digest and CRC recomputed", b), o.first(b)};
+        Head end;
+        raw.put_block(o.id, o.first(b), seal(d, b == 0 ? Head{} : o.heads[b - 1], end));
+        // The block after it shows it, or what was saved of its end.
+        return {fmt::format("block {} re-encoded, digest and CRC recomputed", b), o.first(b),
+                b + 1 == o.blocks.size() ? o.first(b) : o.heads[b].seq, after(o.heads[b].seq)};
       },
       [](Raw& raw, const fs::path&, const Original& o, Chance& chance) -> Planted {
         const std::size_t b = below(chance, o.blocks.size());
         const Original& other = Good::store().sales()[below(chance, kSales)];
         if (other.id == o.id) {
           raw.remove_head(o.id);
-          return {"head removed", Seq{1}};
+          return {"head removed", Seq{1}, Seq{1}, Seq{1}};
         }
         raw.put_block(o.id, o.first(b), other.blocks[b]);
-        return {fmt::format("block {} replaced with one of {}", b, other.sku), o.first(b)};
+        return {fmt::format("block {} replaced with one of {}", b, other.sku), o.first(b),
+                o.first(b), o.first(b)};
       },
       [](Raw& raw, const fs::path&, const Original& o, Chance& chance) -> Planted {
         const std::size_t b = 1 + below(chance, o.blocks.size() - 1);
         rewrite(raw, o, b, [](Decoded& d) { d.header.time.value -= 10'000; });
-        return {fmt::format("block {} dated back, all after it chained anew", b), o.first(b)};
+        return {fmt::format("block {} dated back, all after it chained anew", b), o.first(b),
+                o.first(b), o.first(b)};
       },
       [](Raw& raw, const fs::path&, const Original& o, Chance&) -> Planted {
         raw.remove_head(o.id);
-        return {"head removed", Seq{1}};
+        return {"head removed", Seq{1}, Seq{1}, Seq{1}};
       },
       [](Raw& raw, const fs::path&, const Original& o, Chance& chance) -> Planted {
         const std::size_t b = below(chance, o.blocks.size() - 1);
         raw.put_head(o.id, {o.heads[b], o.first(b)});
-        return {fmt::format("head set back to block {}", b), Seq{o.heads[b].seq.value + 1}};
+        const Seq next = after(o.heads[b].seq);
+        return {fmt::format("head set back to block {}", b), next, next, next};
       },
       [](Raw& raw, const fs::path&, const Original& o, Chance& chance) -> Planted {
         HeadRecord r{o.heads.back(), o.first(o.blocks.size() - 1)};
         r.head.digest.bytes[below(chance, 32)] ^= std::byte{1};
         raw.put_head(o.id, r);
-        return {"head's digest changed", o.heads.back().seq};
+        return {"head's digest changed", o.heads.back().seq, o.first(o.blocks.size() - 1),
+                o.first(o.blocks.size() - 1)};
       },
       [](Raw& raw, const fs::path& data, const Original& o, Chance& chance) -> Planted {
         const std::size_t b = below(chance, 6);  // a snapshot is taken after it
         rewrite(raw, o, b, [&](Decoded& d) { alter(d, chance); });
         static_cast<void>(data);
-        return {fmt::format("history rewritten from block {} on", b), o.first(b),
-                Shows::with_outside};
+        return {fmt::format("history rewritten from block {} on", b), o.first(b), o.heads[b].seq,
+                o.snapshots[0], Shows::with_outside};
       },
       [](Raw& raw, const fs::path& data, const Original& o, Chance& chance) -> Planted {
         const std::size_t b = below(chance, o.blocks.size());
         rewrite(raw, o, b, [&](Decoded& d) { alter(d, chance); });
         remove_snapshots(data, o);
-        return {fmt::format("history rewritten from block {} on, snapshots removed", b), o.first(b),
-                Shows::with_a_head};
+        const Seq saved = o.saved[b / 3].position;  // one after each third block
+        return {fmt::format("history rewritten from block {} on, snapshots removed", b),
+                o.first(b),
+                saved,
+                saved,
+                Shows::with_a_head,
+                true};
       },
       [](Raw& raw, const fs::path& data, const Original& o, Chance& chance) -> Planted {
         const std::size_t b = 1 + below(chance, o.blocks.size() - 1);
         for (std::size_t i = b; i < o.blocks.size(); ++i) raw.remove_block(o.id, o.first(i));
         raw.put_head(o.id, {o.heads[b - 1], o.first(b - 1)});
         remove_snapshots(data, o);
-        return {fmt::format("tail cut off from block {} on", b), o.first(b), Shows::with_a_head};
+        return {fmt::format("tail cut off from block {} on", b),
+                o.first(b),
+                o.first(b),
+                o.first(b),
+                Shows::with_a_head,
+                true};
       },
       [](Raw& raw, const fs::path& data, const Original& o, Chance& chance) -> Planted {
         static_cast<void>(raw);
@@ -419,7 +461,7 @@ const std::vector<Tamper>& tampers() {
         const fs::path path = snapshot_path(data, o.id, seq);
         const std::size_t bit = below(chance, fs::file_size(path) * 8);
         fairsale::testing::flip_bit(path, bit / 8, bit % 8);
-        return {fmt::format("bit {} of the snapshot of {} flipped", bit, seq.value), seq};
+        return {fmt::format("bit {} of the snapshot of {} flipped", bit, seq.value), seq, seq, seq};
       },
       [](Raw& raw, const fs::path& data, const Original& o, Chance& chance) -> Planted {
         static_cast<void>(raw);
@@ -432,7 +474,7 @@ const std::vector<Tamper>& tampers() {
         fairsale::testing::write_file(path, file);
         return {fmt::format("byte {} of the snapshot of {} edited, digest and CRC recomputed", at,
                             seq.value),
-                seq};
+                seq, seq, seq};
       },
       [](Raw& raw, const fs::path& data, const Original& o, Chance& chance) -> Planted {
         static_cast<void>(raw);
@@ -445,7 +487,8 @@ const std::vector<Tamper>& tampers() {
           file.resize(file.size() + 1 + below(chance, 50));
         }
         fairsale::testing::write_file(path, file);
-        return {fmt::format("the snapshot of {} made {} bytes long", seq.value, file.size()), seq};
+        return {fmt::format("the snapshot of {} made {} bytes long", seq.value, file.size()), seq,
+                seq, seq};
       },
       [](Raw& raw, const fs::path& data, const Original& o, Chance& chance) -> Planted {
         static_cast<void>(raw);
@@ -458,7 +501,8 @@ const std::vector<Tamper>& tampers() {
         file.insert(file.end(), old.begin() + kSnapshotHeader, old.end());
         reseal_snapshot(file);
         fairsale::testing::write_file(path, file);
-        return {"an older state put into the newest snapshot", o.snapshots[1]};
+        return {"an older state put into the newest snapshot", o.snapshots[1], o.snapshots[1],
+                o.snapshots[1]};
       },
       [](Raw& raw, const fs::path& data, const Original& o, Chance& chance) -> Planted {
         static_cast<void>(raw);
@@ -468,15 +512,16 @@ const std::vector<Tamper>& tampers() {
         file[32 + below(chance, 32)] ^= std::byte{1};  // of the head that it was taken at
         reseal_snapshot(file);
         fairsale::testing::write_file(path, file);
-        return {fmt::format("the head in the snapshot of {} edited", seq.value), seq};
+        return {fmt::format("the head in the snapshot of {} edited", seq.value), seq, seq, seq};
       },
       [](Raw& raw, const fs::path& data, const Original& o, Chance& chance) -> Planted {
         static_cast<void>(raw);
         const Seq seq = o.snapshots[below(chance, o.snapshots.size())];
         const Original& other = Good::store().sales()[below(chance, kSales)];
-        const fs::path path = snapshot_path(data, o.id, Seq{seq.value + 100});
+        const Seq far = after(seq, 100);
+        const fs::path path = snapshot_path(data, o.id, far);
         fs::copy_file(snapshot_path(Good::store().path(), other.id, other.snapshots[0]), path);
-        return {fmt::format("a snapshot of {} put beside", other.sku), Seq{seq.value + 100}};
+        return {fmt::format("a snapshot of {} put beside", other.sku), far, far, far};
       },
   };
   return all;
@@ -506,10 +551,8 @@ Audit audit(const fs::path& data, std::vector<SavedHead> saved) {
     return out;
   }
   out.damage = plan->damage;
-  for (auto& r :
-       audit_store(**log, files, plan->tasks, {.fairness = true, .jobs = 1, .progress = {}})) {
-    out.sales.emplace(r.id.value, std::move(r));
-  }
+  EXPECT_TRUE(audit_store(**log, files, plan->tasks, {.fairness = true, .jobs = 1, .progress = {}},
+                          [&out](SaleReport&& r) { out.sales.emplace(r.id.value, std::move(r)); }));
   return out;
 }
 
@@ -542,6 +585,15 @@ TEST(Tampering, TheStoreThatAllStartFromIsSound) {
   }
 }
 
+// Where it shows is where this kind of tampering must show; and what is doubted begins no later
+// than the damage, and behind all that was vouched for.
+void expect_named(const Divergence& d, const Planted& p, Seq vouched_for) {
+  EXPECT_GE(d.seq, p.shows_first);
+  EXPECT_LE(d.seq, p.shows_last);
+  EXPECT_LE(d.from, p.seq);
+  EXPECT_GT(d.from, vouched_for);
+}
+
 // Sales that are tampered with one by one, in the same store, so that what happened to one must not
 // be laid to another.
 TEST(Tampering, ThroughTheDatabaseIsFoundAndNamed) {
@@ -564,6 +616,8 @@ TEST(Tampering, ThroughTheDatabaseIsFoundAndNamed) {
         plants.emplace(o.id.value, tamper(raw, data, o, chance));
       }
     }
+    // It names the commit before all this, at which the heads were what they should be.
+    fs::remove(data / "ACKED");
     const Audit blind = audit(data, {});
     const Audit seeing = audit(data, Good::store().saved());
     ASSERT_FALSE(blind.refused) << blind.refused->message;
@@ -586,7 +640,7 @@ TEST(Tampering, ThroughTheDatabaseIsFoundAndNamed) {
       const Planted& p = plant->second;
       ++kinds[std::regex_replace(p.what, std::regex("[0-9]+|sale-"), "#")];
       ASSERT_FALSE(with.divergences.empty());
-      EXPECT_LE(with.divergences[0].from, p.seq);
+      expect_named(with.divergences[0], p, vouched(o, p, true));
       EXPECT_EQ(with.sku, o.sku);
       if (p.shows == Shows::with_a_head) {
         ++only_by_head;
@@ -594,7 +648,7 @@ TEST(Tampering, ThroughTheDatabaseIsFoundAndNamed) {
         EXPECT_EQ(with.divergences[0].check, Check::saved_head);
       } else {
         ASSERT_FALSE(without.divergences.empty());
-        EXPECT_LE(without.divergences[0].from, p.seq);
+        expect_named(without.divergences[0], p, vouched(o, p, false));
       }
     }
     if (::testing::Test::HasFailure()) break;
@@ -657,6 +711,32 @@ TEST(Tampering, OfFilesIsFoundAndNamed) {
     ++found;
   }
   fmt::print("{} refused on opening, {} found by the audit\n", refused, found);
+}
+
+// As long as the database has not forgotten it, the head as of the last acknowledged commit shows
+// what was done since behind the log's back.
+TEST(Tampering, AfterTheLastCommitIsShownByWhatWasAcknowledged) {
+  for (const bool same_length : {false, true}) {
+    TempDir directory;
+    const fs::path data = copy(directory);
+    const Original& o = Good::store().sales()[7];
+    Chance chance(seed());
+    {
+      Raw raw(data);
+      if (same_length) {
+        rewrite(raw, o, 8, [&](Decoded& d) { alter(d, chance); });
+      } else {
+        for (std::size_t b = 8; b < o.blocks.size(); ++b) raw.remove_block(o.id, o.first(b));
+        raw.put_head(o.id, {o.heads[7], o.first(7)});
+      }
+    }
+    remove_snapshots(data, o);
+    const SaleReport r = audit(data, {}).sales.at(o.id.value);
+    ASSERT_EQ(r.divergences_found, 1U) << describe(r);
+    EXPECT_NE(r.divergences[0].expected.find("the acknowledged head"), std::string::npos);
+    EXPECT_EQ(r.divergences[0].seq, after(same_length ? o.heads.back().seq : o.heads[7].seq));
+    EXPECT_EQ(r.provisional, Seq{0});
+  }
 }
 
 // A head's own record is what all else is found by; without it the store is refused as a whole.

@@ -8,6 +8,9 @@
 #include <chrono>
 #include <cstring>
 #include <map>
+#include <mutex>
+#include <new>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <variant>
@@ -16,11 +19,18 @@ namespace fairsale::audit {
 
 namespace {
 
-constexpr std::size_t kMostDivergences = 100;
-
 // A state digest costs a walk over the whole state. The chain's digest pins all events, so it is
 // enough for the older ones of many saved heads.
 constexpr std::size_t kMostStateDigests = 16;
+
+std::string figures(const Counters& c) {
+  return fmt::format("stock {} = free {} + held {} + sold {}, {} waiting", c.stocked.value,
+                     c.available.value, c.held.value, c.sold.value, c.waiting);
+}
+
+Error out_of_memory() {
+  return {Fault::io, "not enough memory to audit this sale; fewer at a time (--jobs 1) need less"};
+}
 
 // Compares the bytes of a sale with those of a stored snapshot, chunk by chunk.
 class Comparison final : public ByteSink {
@@ -92,31 +102,50 @@ class SaleAudit final : public DecisionSink {
     for (const SavedHead& h : task.saved) checkpoints_.push_back({h.position, &h});
     std::stable_sort(checkpoints_.begin(), checkpoints_.end(),
                      [](const Checkpoint& a, const Checkpoint& b) { return a.seq < b.seq; });
+    end_ = task.durable.seq;
+    for (const SavedHead& h : task.saved) {
+      if (h.position <= recorded().seq) end_ = std::max(end_, h.position);
+    }
     states_skipped_ = task.saved.size() - std::min(task.saved.size(), kMostStateDigests);
     if (options.fairness) fairness_.emplace();
   }
 
   SaleReport run(const EventLog& log) {
     const auto start = std::chrono::steady_clock::now();
-    if (task_.head.head.seq == Seq{0} && task_.last_block != Seq{0}) {
-      broken({Check::block, Seq{1}, Seq{1}, "a recorded head for its blocks",
-              fmt::format("blocks up to the one that begins at {}, and no head",
-                          task_.last_block.value)});
+    try {
+      follow(log);
+      describe();
+    } catch (const std::bad_alloc&) {
+      whole_ = false;
+      report_.failure = out_of_memory();
+      describe_briefly();
     }
-    const auto read =
-        log.read(task_.head.sku, Seq{1}, [this](const BlockView& b) { return take(b); });
-    if (!read && whole_) broken(read.error());
-    if (whole_) check_end();
-    leave_rest();
-    describe();
     report_.seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return std::move(report_);
   }
 
  private:
+  void follow(const EventLog& log) {
+    if (recorded().seq == Seq{0} && task_.last_block != Seq{0}) {
+      broken({Check::block, Seq{1}, Seq{1}, "a recorded head for its blocks",
+              fmt::format("blocks up to the one that begins at {}, and no head",
+                          task_.last_block.value)});
+    }
+    if (end_ > Seq{0}) {
+      const auto read =
+          log.read(task_.head.sku, Seq{1}, [this](const BlockView& b) { return take(b); });
+      if (!read && whole_) broken(read.error());
+    }
+    if (whole_) check_end();
+    leave_rest();
+  }
+
   void diverge(Divergence d) {
-    if (report_.divergences.size() < kMostDivergences) report_.divergences.push_back(std::move(d));
+    ++report_.divergences_found;
+    if (report_.divergences.size() < SaleReport::kMostDivergences) {
+      report_.divergences.push_back(std::move(d));
+    }
   }
 
   // The blocks cannot be followed any further.
@@ -133,6 +162,7 @@ class SaleAudit final : public DecisionSink {
     broken({Check::block, next(), doubted(), next_block(), e.message});
   }
 
+  const Head& recorded() const { return task_.head.head; }
   Seq next() const { return Seq{sale_.seq().value + 1}; }
   std::string next_block() const {
     return fmt::format("a whole block from position {} on, chained to {}", head_.seq.value + 1,
@@ -171,13 +201,9 @@ class SaleAudit final : public DecisionSink {
         return false;
       }
     }
-    if (fairness_ && fairness_->counters() != sale_.counters()) {
-      diverge({Check::invariant, block.last(), block.header().first,
-               "the counts that the decisions add up to", "the sale counts differently"});
-    }
     reach_checkpoints();
     if (options_.progress) options_.progress(h.count);
-    return true;
+    return end_ >= recorded().seq || head_.seq < end_;
   }
 
   void take(Seq seq, Timestamp at, const Event& event) {
@@ -194,6 +220,11 @@ class SaleAudit final : public DecisionSink {
       sale_.apply(seq, at, event, *this);
     }
     const Counters& c = sale_.counters();
+    // Once they differ, they differ at every event that follows.
+    if (fairness_ && !counts_differ_ && fairness_->counters() != c) {
+      counts_differ_ = true;
+      diverge(counts_differ(seq, fairness_->counters(), c));
+    }
     if (std::uint64_t{c.available.value} + c.held.value + c.sold.value != c.stocked.value) {
       diverge({Check::invariant, seq, seq, fmt::format("{} units in all", c.stocked.value),
                fmt::format("{} free, {} held, {} sold", c.available.value, c.held.value,
@@ -290,9 +321,10 @@ class SaleAudit final : public DecisionSink {
       --states_skipped_;
       return;
     }
-    if (const Digest state = digest_now(); state != saved.state) {
+    if (!saved.state) return;
+    if (const Digest state = digest_now(); state != *saved.state) {
       diverge({Check::saved_head, saved.position, saved.position,
-               fmt::format("the state's digest {}, as saved", to_hex(saved.state)),
+               fmt::format("the state's digest {}, as saved", to_hex(*saved.state)),
                fmt::format("the same events lead to {}", to_hex(state))});
     }
   }
@@ -319,16 +351,25 @@ class SaleAudit final : public DecisionSink {
     }
   }
 
-  // All blocks up to the recorded head have been folded.
+  void compare_end(const Head& expected, std::string_view which) {
+    if (head_ == expected) return;
+    diverge({Check::block, next(), doubted(),
+             fmt::format("the {} head, position {}, digest {}", which, expected.seq.value,
+                         to_hex(expected.digest)),
+             fmt::format("the chain ends at position {} with {}", head_.seq.value,
+                         to_hex(head_.digest))});
+  }
+
+  // All blocks that are to be audited have been folded.
   void check_end() {
-    if (head_ != task_.head.head) {
-      diverge({Check::block, next(), doubted(),
-               fmt::format("the recorded head, position {}, digest {}", task_.head.head.seq.value,
-                           to_hex(task_.head.head.digest)),
-               fmt::format("the chain ends at position {} with {}", head_.seq.value,
-                           to_hex(head_.digest))});
+    // Where a saved head lies behind the durable one, it has been compared by now.
+    if (end_ >= recorded().seq) compare_end(recorded(), "recorded");
+    if (end_ == task_.durable.seq && task_.durable != recorded()) {
+      compare_end(task_.durable, "acknowledged");
     }
-    if (task_.last_block > last_block_) {
+    if (end_ < recorded().seq) {
+      report_.provisional = recorded().seq;
+    } else if (task_.last_block > last_block_) {
       diverge({Check::block, next(), doubted(),
                fmt::format("no block behind the one that begins at {} and ends with the head",
                            last_block_.value),
@@ -349,26 +390,31 @@ class SaleAudit final : public DecisionSink {
           continue;
         }
       }
-      if (!whole_) {
+      if (!whole_ || c.seq <= recorded().seq) {
         ++report_.not_compared;
         continue;
       }
       ++(name != nullptr ? report_.snapshots : report_.saved_heads);
-      diverge({name != nullptr ? Check::snapshot : Check::saved_head, next(), next(),
-               fmt::format("a log that reaches position {}{}", c.seq.value,
-                           name != nullptr ? ", where this snapshot was taken" : ", as saved"),
-               fmt::format("the log ends at position {}", head_.seq.value)});
+      diverge(
+          {name != nullptr ? Check::snapshot : Check::saved_head, next(), next(),
+           fmt::format("a log that reaches position {}{}", c.seq.value,
+                       name != nullptr ? ", where this snapshot was taken" : ", as saved"),
+           fmt::format("the log ends at position {}", std::max(head_.seq, recorded().seq).value)});
     }
   }
 
   void describe() {
+    describe_briefly();
+    report_.complete = whole_ && !report_.failure;
+    if (sale_.seq() == head_.seq) report_.state = digest_now();
+  }
+  void describe_briefly() {
     report_.head = head_;
     report_.events = sale_.seq().value;
     report_.phase = sale_.phase();
     report_.counters = sale_.counters();
     report_.purchases = sale_.purchases();
     report_.customers = sale_.customers();
-    if (sale_.seq() == head_.seq) report_.state = digest_now();
     if (fairness_) report_.fairness = fairness_->finish();
   }
 
@@ -381,6 +427,7 @@ class SaleAudit final : public DecisionSink {
   std::size_t states_skipped_ = 0;  // saved heads, the oldest, whose state is not digested
 
   Sale sale_;
+  Seq end_;  // where the audit ends
   Head head_;
   Seq last_block_;  // where it begins
   Seq digest_of_{~std::uint64_t{0}};
@@ -389,6 +436,7 @@ class SaleAudit final : public DecisionSink {
   Seq vouched_;        // the last position that something outside the log agreed with
   bool whole_ = true;  // every block so far
   bool named_ = false;
+  bool counts_differ_ = false;
   Timestamp at_;
   std::optional<FairnessCheck> fairness_;
   EventEncoder encoder_;
@@ -410,14 +458,28 @@ std::string_view name_of(Check c) {
   return "unknown";
 }
 
+Divergence counts_differ(Seq seq, const Counters& decided, const Counters& sale) {
+  return {Check::invariant, seq, seq, "what the decisions add up to, " + figures(decided),
+          figures(sale)};
+}
+
 SaleReport audit_sale(const EventLog& log, const SnapshotFiles& files, const SaleTask& task,
                       const AuditOptions& options) {
-  return SaleAudit(files, task, options).run(log);
+  try {
+    return SaleAudit(files, task, options).run(log);
+  } catch (const std::bad_alloc&) {
+    SaleReport none;
+    none.id = task.head.sku;
+    none.failure = Error{Fault::io, "no memory"};
+    return none;
+  }
 }
 
 Result<Plan> plan_audit(const EventLog& log, const StoreTasks& wanted) {
   const auto heads = log.heads();
   if (!heads) return tl::unexpected(heads.error());
+  const auto durable = log.durable_heads();
+  if (!durable) return tl::unexpected(durable.error());
   Plan plan;
   const auto blocks = log.last_blocks();
   if (!blocks && blocks.error().fault != Fault::damaged) return tl::unexpected(blocks.error());
@@ -428,6 +490,7 @@ Result<Plan> plan_audit(const EventLog& log, const StoreTasks& wanted) {
     return t;
   };
   for (const SkuHead& h : *heads) task(h.sku).head = h;
+  for (const SkuHead& h : *durable) task(h.sku).durable = h.head;
   if (blocks) {
     for (const LastBlock& b : *blocks) task(b.sku).last_block = b.first;
   } else {
@@ -454,26 +517,41 @@ Result<Plan> plan_audit(const EventLog& log, const StoreTasks& wanted) {
   return plan;
 }
 
-std::vector<SaleReport> audit_store(const EventLog& log, const SnapshotFiles& files,
-                                    const std::vector<SaleTask>& tasks,
-                                    const AuditOptions& options) {
+Result<void> audit_store(const EventLog& log, const SnapshotFiles& files,
+                         const std::vector<SaleTask>& tasks, const AuditOptions& options,
+                         const std::function<void(SaleReport&&)>& done) {
   std::vector<std::size_t> order(tasks.size());
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
   std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
     return tasks[a].head.head.seq > tasks[b].head.head.seq;
   });
-  std::vector<SaleReport> reports(tasks.size());
   std::atomic<std::size_t> next{0};
+  std::atomic<bool> lost{false};
+  std::mutex passing_on;
   const auto work = [&] {
-    for (std::size_t i = next++; i < order.size(); i = next++) {
-      reports[order[i]] = audit_sale(log, files, tasks[order[i]], options);
+    try {
+      for (std::size_t i = next++; i < order.size() && !lost; i = next++) {
+        SaleReport report = audit_sale(log, files, tasks[order[i]], options);
+        report.number = order[i];
+        const std::lock_guard lock(passing_on);
+        done(std::move(report));
+      }
+    } catch (const std::bad_alloc&) {
+      lost = true;
     }
   };
-  std::vector<std::jthread> threads;
-  const std::size_t jobs = std::min<std::size_t>(std::max(1U, options.jobs), tasks.size());
-  for (std::size_t i = 1; i < jobs; ++i) threads.emplace_back(work);
-  work();
-  return reports;
+  {
+    std::vector<std::jthread> threads;
+    const std::size_t jobs = std::min<std::size_t>(std::max(1U, options.jobs), tasks.size());
+    try {
+      for (std::size_t i = 1; i < jobs; ++i) threads.emplace_back(work);
+    } catch (const std::exception&) {
+      // The system gives no more threads; those that there are do all of it.
+    }
+    work();
+  }
+  if (lost) return fail(Fault::io, "not enough memory for the report");
+  return {};
 }
 
 }  // namespace fairsale::audit

@@ -23,10 +23,15 @@ std::uint16_t stored(Quantity q) {
   return static_cast<std::uint16_t>(std::min<std::uint32_t>(q.value, 0xffff));
 }
 
-std::string said(const Decision& d) {
-  if (d.reason == Reason::none) return std::string(name_of(d.kind));
-  return fmt::format("{}: {}", name_of(d.kind), name_of(d.reason));
+std::string said(DecisionKind kind, Reason reason) {
+  if (reason == Reason::none) return std::string(name_of(kind));
+  return fmt::format("{}: {}", name_of(kind), name_of(reason));
 }
+
+std::string said(const Decision& d) { return said(d.kind, d.reason); }
+
+// Of one purchase; only one that pays for it is still taken after so many.
+constexpr unsigned kMostPayments = 8;
 
 // What differs, in words: "line_limit 100 -> 200, ends_at ... -> ...".
 std::string changes(const Terms& a, const Terms& b) {
@@ -108,13 +113,16 @@ std::string_view explain(Promise p) {
     case Promise::opened_and_ended:
       return "The sale opened and ended at the times that its terms said.";
     case Promise::answered:
-      return "Every attempt was answered, once, and every decision had its event.";
+      return "Every attempt, payment, request and operator's action had the one outcome that it "
+             "must "
+             "have, and nothing else was decided.";
   }
   return "";
 }
 
 void FairnessCheck::breach(Promise promise, Seq purchase, std::string expected, std::string found) {
   ++report_.breaches_found;
+  ++report_.broken[static_cast<std::size_t>(promise)];
   if (report_.breaches.size() == FairnessReport::kMostBreaches) return;
   report_.breaches.push_back({promise, seq_, at_, purchase, std::move(expected), std::move(found)});
 }
@@ -135,9 +143,14 @@ void FairnessCheck::before(Seq seq, Timestamp at, const Event& event) {
   attempt_ = std::get_if<PurchaseAttempted>(&event);
   known_ = kNone;
   acted_ = false;
-  answers_ = 0;
+  outcomes_ = 0;
   released_ = 0;
-  if (attempt_ == nullptr || !exists_) return;
+  if (!exists_) return;
+  if (const auto* payment = std::get_if<PaymentReceived>(&event)) {
+    const std::string_view reference = payment->reference.view();
+    reference_ = references_.number(reference, Names::hash_of(reference));
+  }
+  if (attempt_ == nullptr) return;
   const std::string_view name = attempt_->customer.view();
   customer_ = customers_.number(name, Names::hash_of(name));
   if (customer_ == units_.size()) units_.push_back(0);
@@ -153,15 +166,43 @@ void FairnessCheck::prefetch(const Event& event) const {
 }
 
 void FairnessCheck::on(const Decision& d) {
+  if (!acts(d.kind)) return account(d);
   // What the event itself does comes after what time did, which leaves nobody unserved.
-  if (!acted_ && acts(d.kind)) {
+  if (!acted_) {
     acted_ = true;
     if (exists_) check_sale();
+    due_ = due();
   }
+  if (++outcomes_ > 1) {
+    return breach(Promise::answered, d.purchase, "one outcome",
+                  fmt::format("{}, and then {}", said(decided_), said(d)));
+  }
+  decided_ = d;
+  const std::uint64_t before = report_.breaches_found;
+  account(d);
+  if (attempt_ != nullptr || report_.breaches_found != before) return;
+  if (due_.silent || !due_.is(d)) {
+    breach(promise_of_outcome(d), due_.purchase, said(due_.kind, due_.reason), said(d));
+  }
+}
+
+// Which promise is broken when this came in place of what was due.
+Promise FairnessCheck::promise_of_outcome(const Decision& found) const {
+  if (due_.kind == DecisionKind::ordered) return Promise::hold_kept;
+  if (found.kind == DecisionKind::refused) return Promise::refused_rightly;
+  return Promise::answered;
+}
+
+// Does in the accounts what the decision says, whether it is right or not, and judges what can be
+// judged without knowing what was due.
+void FairnessCheck::account(const Decision& d) {
   switch (d.kind) {
     case DecisionKind::reserved:
     case DecisionKind::waiting: return on_newcomer(d);
-    case DecisionKind::refused: return on_refused(d);
+    case DecisionKind::refused:
+      if (attempt_ == nullptr) return;
+      return exists_ && known_ == kNone && d.purchase == seq_ ? on_newcomer(d)
+                                                              : on_refused_again(d);
     case DecisionKind::scheduled:
     case DecisionKind::changed:
     case DecisionKind::opened:
@@ -173,7 +214,9 @@ void FairnessCheck::on(const Decision& d) {
     case DecisionKind::sold_out:
     case DecisionKind::line_released: return on_sale(d);
     case DecisionKind::noted:
-    case DecisionKind::payment_failure_noted: return;
+    case DecisionKind::payment_failure_noted:
+      if (attempt_ != nullptr) breach(Promise::answered, seq_, "an answer to an attempt", said(d));
+      return;
     default: break;
   }
   const std::uint32_t index = find_buy(d.purchase);
@@ -187,14 +230,27 @@ void FairnessCheck::on(const Decision& d) {
     case DecisionKind::declined: return on_given_up(d, index);
     case DecisionKind::released: return on_released(d, index);
     case DecisionKind::ordered: return on_ordered(d, index);
-    case DecisionKind::refund_due: return on_refund_due(d, index);
+    case DecisionKind::refund_due: return remember_payment(d);
     case DecisionKind::refunded: return on_refunded(d, index);
     default: return breach(Promise::answered, d.purchase, "a decision that is known", said(d));
   }
 }
 
 void FairnessCheck::after(const Decision& answer) {
-  if (attempt_ != nullptr) check_answer(answer);
+  if (!acted_) due_ = due();
+  if (attempt_ != nullptr) {
+    check_answer(answer);
+  } else {
+    check_outcome(answer);
+  }
+  if (outcomes_ > 0 && answer != decided_) {
+    breach(Promise::answered, decided_.purchase, said(decided_) + " as the answer, as decided",
+           said(answer));
+  }
+  if (released_ > 0) {
+    breach(Promise::place_kept, {}, fmt::format("{} released to be told as one", released_),
+           "nothing told");
+  }
   if (exists_) check_sale();
   counters_.waiting = line_.size();
   report_.most_held = std::max(report_.most_held, counters_.held.value);
@@ -202,6 +258,21 @@ void FairnessCheck::after(const Decision& answer) {
   const Moment moment{seq_, at_, counters_};
   by_time_.add(static_cast<std::uint64_t>(at_.value), moment);
   by_position_.add(seq_.value, moment);
+}
+
+// The event was no attempt and nothing was decided about it: that must be what was due.
+void FairnessCheck::check_outcome(const Decision& answer) {
+  if (outcomes_ > 0) return;
+  if (!due_.silent) {
+    return breach(Promise::answered, due_.purchase, said(due_.kind, due_.reason), "no outcome");
+  }
+  const bool same_hold =
+      std::get_if<PaymentReceived>(event_) == nullptr || answer.until == due_.until;
+  if (!due_.is(answer) || !same_hold) {
+    breach(due_.repeated ? Promise::same_answer : Promise::answered, due_.purchase,
+           fmt::format("{}{}", said(due_.kind, due_.reason), due_.repeated ? " again" : ""),
+           said(answer));
+  }
 }
 
 FairnessReport FairnessCheck::finish() {
@@ -214,18 +285,15 @@ FairnessReport FairnessCheck::finish() {
 // ---- Attempts ----
 
 void FairnessCheck::on_newcomer(const Decision& d) {
-  ++answers_;
   if (attempt_ == nullptr || !exists_ || d.purchase != seq_ || known_ != kNone) {
     return breach(Promise::answered, d.purchase, "a new attempt at this position", said(d));
-  }
-  if (!buys_.empty() && buys_.back().seq == seq_) {
-    return breach(Promise::answered, seq_, "one answer", said(d) + ", a second one");
   }
   const std::uint32_t q = attempt_->quantity.value;
   const auto index = static_cast<std::uint32_t>(buys_.size());
   buys_.push_back({.key = attempt_->key,
                    .seq = seq_,
                    .deadline = {},
+                   .told = d.kind == DecisionKind::waiting ? std::int64_t{d.place} : d.until.value,
                    .customer = customer_,
                    .quantity = stored(attempt_->quantity),
                    .first = d.kind,
@@ -233,6 +301,10 @@ void FairnessCheck::on_newcomer(const Decision& d) {
   enter_key(index);
   ++report_.attempts;
   Buy& buy = buys_.back();
+  if (d.quantity.value != buy.quantity) {
+    breach(Promise::answered, seq_, fmt::format("an answer about {} units", buy.quantity),
+           fmt::format("{} of {}", said(d), d.quantity.value));
+  }
   if (d.kind == DecisionKind::refused) return on_refused_attempt(d, buy);
 
   if (!opened_ || paused_ || over()) {
@@ -327,42 +399,42 @@ void FairnessCheck::on_refused_attempt(const Decision& d, Buy& buy) {
   }
 }
 
-void FairnessCheck::on_refused(const Decision& d) {
-  if (attempt_ != nullptr) {
-    if (exists_ && known_ == kNone && d.purchase == seq_) return on_newcomer(d);
-    ++answers_;
-    // More attempts than a sale takes; or as many names as its memory holds.
-    const bool full = exists_ && d.reason == Reason::sale_full && buys_.size() > 50'000'000;
-    const bool right = !exists_ ? d.reason == Reason::unknown_sale
-                       : known_ != kNone
-                           ? d.reason == Reason::key_reused && d.purchase == buys_[known_].seq &&
-                                 buys_[known_].quantity != stored(attempt_->quantity)
-                           : full;
-    if (!right) breach(Promise::refused_rightly, seq_, "an answer to this attempt", said(d));
-    return;
-  }
-  const auto* payment = std::get_if<PaymentReceived>(event_);
-  if (payment == nullptr || d.reason != Reason::too_many_payments) return;
-  const std::uint32_t index = find_buy(payment->purchase);
-  if (index != kNone && holding(buys_[index]) && pays(buys_[index])) {
-    breach(Promise::hold_kept, payment->purchase, "ordered: the hold stood and was paid for",
-           said(d));
-  }
+// An attempt that repeats another, or that the sale has no room for, or that came before the sale.
+void FairnessCheck::on_refused_again(const Decision& d) {
+  // More attempts than a sale takes; or as many names as its memory holds.
+  const bool full = exists_ && d.reason == Reason::sale_full && buys_.size() > 50'000'000;
+  const bool right = !exists_ ? d.reason == Reason::unknown_sale
+                     : known_ != kNone
+                         ? d.reason == Reason::key_reused && d.purchase == buys_[known_].seq &&
+                               buys_[known_].quantity != stored(attempt_->quantity)
+                         : full;
+  if (!right) breach(Promise::refused_rightly, seq_, "an answer to this attempt", said(d));
 }
 
 void FairnessCheck::check_answer(const Decision& answer) {
-  if (known_ != kNone && buys_[known_].quantity == stored(attempt_->quantity)) {
-    ++report_.repeated;
-    const Buy& first = buys_[known_];
-    if (answers_ != 0 || !answer.repeated || answer.purchase != first.seq ||
-        answer.kind != first.first || answer.reason != first.reason) {
-      breach(Promise::same_answer, first.seq,
-             fmt::format("{} again, as at position {}", name_of(first.first), first.seq.value),
-             said(answer));
-    }
+  if (!exists_ || known_ == kNone || buys_[known_].quantity != stored(attempt_->quantity)) {
+    if (outcomes_ == 0) breach(Promise::answered, seq_, "an answer to this attempt", "none");
     return;
   }
-  if (answers_ == 0) breach(Promise::answered, seq_, "an answer to this attempt", "none");
+  ++report_.repeated;
+  const Buy& first = buys_[known_];
+  const bool waited = first.first == DecisionKind::waiting;
+  const std::uint32_t place = waited ? static_cast<std::uint32_t>(first.told) : 0;
+  const Timestamp until{waited ? 0 : first.told};
+  if (outcomes_ == 0 && answer.repeated && answer.purchase == first.seq &&
+      answer.kind == first.first && answer.reason == first.reason && answer.place == place &&
+      answer.until == until && answer.quantity.value == first.quantity) {
+    return;
+  }
+  const auto whole = [](std::string what, std::uint32_t at_place, Timestamp held_until) {
+    if (at_place != 0) what += fmt::format(", place {}", at_place);
+    if (held_until.value != 0) what += ", until " + text(held_until);
+    return what;
+  };
+  breach(Promise::same_answer, first.seq,
+         fmt::format("{} again, as at position {}",
+                     whole(said(first.first, first.reason), place, until), first.seq.value),
+         whole(said(answer), answer.place, answer.until));
 }
 
 // ---- The line and the holds ----
@@ -441,9 +513,15 @@ void FairnessCheck::on_given_up(const Decision& d, std::uint32_t index) {
   } else if (holding(buy)) {
     end_hold(buy);
   }
-  buy.stands = Stands::over;
-  if (cancelled != nullptr && cancelled->by == Role::op) {
-    intervene("purchase cancelled by the operator",
+  buy.stands = d.kind == DecisionKind::cancelled ? Stands::cancelled : Stands::declined;
+  const Role by = cancelled != nullptr  ? cancelled->by
+                  : declined != nullptr ? declined->by
+                                        : Role::customer;
+  if (by == Role::shop) ++report_.given_up_by_shop;
+  if (by == Role::op) {
+    ++report_.given_up_by_operator;
+    intervene(cancelled != nullptr ? "purchase cancelled by the operator"
+                                   : "offer declined by the operator",
               fmt::format("purchase {}, {} units", buy.seq.value, buy.quantity), {});
   }
 }
@@ -472,7 +550,7 @@ void FairnessCheck::on_released(const Decision& d, std::uint32_t index) {
   ++report_.released;
   leave_line(buy);
   units_[buy.customer] -= std::min<std::uint32_t>(units_[buy.customer], buy.quantity);
-  buy.stands = Stands::over;
+  buy.stands = Stands::released;
 }
 
 void FairnessCheck::begin_hold(const Decision& d, std::uint32_t index, Stands stands) {
@@ -513,23 +591,42 @@ void FairnessCheck::take(Quantity& from, std::uint32_t n) {
 
 // ---- Payments ----
 
-// Whether the payment under way is what the purchase costs.
-bool FairnessCheck::pays(const Buy& buy) const {
+// Whether this is what the purchase costs.
+bool FairnessCheck::pays(const Buy& buy, const Money& paid) const {
+  return paid == Money{MinorUnits{terms_.price.amount.value * buy.quantity}, terms_.price.currency};
+}
+
+// A payment that came late gets what is free, after all who wait.
+bool FairnessCheck::free_for_late(const Buy& buy) const {
+  return buy.quantity <= counters_.available.value && line_.size() == 0 && !paused_ && !closed_ &&
+         std::uint64_t{units_[buy.customer]} + buy.quantity <= terms_.limit_per_customer.value;
+}
+
+void FairnessCheck::remember_payment(const Decision& d) {
   const auto* e = std::get_if<PaymentReceived>(event_);
-  return e != nullptr && e->purchase == buy.seq &&
-         e->amount ==
-             Money{MinorUnits{terms_.price.amount.value * buy.quantity}, terms_.price.currency};
+  const std::uint32_t index = find_buy(d.purchase);
+  if (e == nullptr || !exists_ || index == kNone || e->purchase != d.purchase) {
+    return breach(Promise::answered, d.purchase, "a payment", said(d));
+  }
+  payments_.push_back({.amount = e->amount,
+                       .until = d.until,
+                       .reference = reference_,
+                       .previous = buys_[index].payments,
+                       .kind = d.kind,
+                       .reason = d.reason});
+  buys_[index].payments = static_cast<std::uint32_t>(payments_.size() - 1);
 }
 
 void FairnessCheck::on_ordered(const Decision& d, std::uint32_t index) {
   Buy& buy = buys_[index];
-  if (!pays(buy)) {
+  const auto* e = std::get_if<PaymentReceived>(event_);
+  if (e == nullptr || e->purchase != buy.seq || !pays(buy, e->amount)) {
     breach(Promise::answered, buy.seq, "a payment of the price for what is ordered", said(d));
   }
+  if (e != nullptr) remember_payment(d);
   if (holding(buy)) {
     take(counters_.held, buy.quantity);
   } else if (buy.stands == Stands::expired) {
-    // A payment that came late gets what is free, after all who wait.
     if (line_.size() > 0) {
       breach(Promise::not_overtaken, buy.seq,
              fmt::format("a refund: the hold had expired and purchase {} waits",
@@ -551,19 +648,6 @@ void FairnessCheck::on_ordered(const Decision& d, std::uint32_t index) {
   counters_.sold.value += buy.quantity;
   buy.stands = Stands::ordered;
   ++report_.ordered;
-}
-
-void FairnessCheck::on_refund_due(const Decision& d, std::uint32_t index) {
-  const Buy& buy = buys_[index];
-  if (!pays(buy)) return;
-  const bool late_but_free =
-      buy.stands == Stands::expired && buy.quantity <= counters_.available.value &&
-      line_.size() == 0 && !paused_ && !closed_ &&
-      std::uint64_t{units_[buy.customer]} + buy.quantity <= terms_.limit_per_customer.value;
-  if (holding(buy) || late_but_free) {
-    breach(Promise::hold_kept, buy.seq, "ordered: the payment was right and the units there",
-           said(d));
-  }
 }
 
 void FairnessCheck::on_refunded(const Decision& d, std::uint32_t index) {
@@ -600,6 +684,8 @@ void FairnessCheck::on_sale(const Decision& d) {
       const auto* e = std::get_if<SaleScheduled>(event_);
       if (e == nullptr || exists_) return unasked();
       exists_ = true;
+      sku_ = e->sku;
+      rules_ = e->rules;
       terms_ = e->terms;
       terms_seq_ = seq_;
       terms_actor_ = e->actor;
@@ -620,17 +706,17 @@ void FairnessCheck::on_sale(const Decision& d) {
       return;
     }
     case DecisionKind::opened:
-      if (at_ < terms_.starts_at) {
+      if (at_ < terms_.starts_at || opened_ || closed_) {
         breach(Promise::opened_and_ended, {}, "an opening at " + text(terms_.starts_at),
-               "opened at " + text(at_));
+               fmt::format("opened at {}{}", text(at_), opened_ ? " again" : ""));
       }
       opened_ = true;
       report_.opened = Moment{seq_, at_, counters_};
       return;
     case DecisionKind::ended:
-      if (at_ < terms_.ends_at) {
+      if (at_ < terms_.ends_at || ended_ || closed_) {
         breach(Promise::opened_and_ended, {}, "an end at " + text(terms_.ends_at),
-               "ended at " + text(at_));
+               fmt::format("ended at {}{}", text(at_), ended_ ? " again" : ""));
       }
       ended_ = true;
       return;
@@ -670,9 +756,12 @@ void FairnessCheck::on_sale(const Decision& d) {
       return;
     }
     case DecisionKind::sold_out:
-      if (remaining() != 0) {
-        breach(Promise::refused_rightly, {}, fmt::format("{} units left", remaining()), said(d));
+      if (remaining() != 0 || told_sold_out_) {
+        breach(Promise::answered, {},
+               told_sold_out_ ? "to be told once" : fmt::format("{} units left", remaining()),
+               said(d));
       }
+      told_sold_out_ = true;
       if (!report_.first_sold_out) report_.first_sold_out = Moment{seq_, at_, counters_};
       return;
     case DecisionKind::line_released: {
@@ -724,6 +813,10 @@ void FairnessCheck::check_sale() {
            fmt::format("{} free, {} held, {} sold", counters_.available.value, counters_.held.value,
                        counters_.sold.value));
   }
+  if (remaining() == 0 && !told_sold_out_) {
+    breach(Promise::answered, {}, "sold_out: nothing is left", "nothing told");
+  }
+  told_sold_out_ = remaining() == 0;
   if (line_.size() == 0) return;
   const std::uint32_t free = counters_.available.value;
   if (over()) {
@@ -745,6 +838,188 @@ void FairnessCheck::check_sale() {
            fmt::format("somebody waits for {}", line_.largest()));
   }
 }
+
+// ---- What each event must come to ----
+
+FairnessCheck::Due FairnessCheck::due() const {
+  if (!exists_ && std::get_if<SaleScheduled>(event_) == nullptr) {
+    return {.kind = DecisionKind::refused, .reason = Reason::unknown_sale};
+  }
+  return std::visit([this](const auto& e) { return due(e); }, *event_);
+}
+
+FairnessCheck::Due FairnessCheck::due(const SaleScheduled& e) const {
+  if (exists_) {
+    if (e.sku == sku_ && e.rules == rules_ && e.terms == terms_) return {};
+    return {.kind = DecisionKind::refused, .reason = Reason::sale_exists};
+  }
+  if (e.sku.empty() || check_terms(e.terms) != TermsFault::none) {
+    return {.kind = DecisionKind::refused, .reason = Reason::terms_invalid};
+  }
+  return {.kind = DecisionKind::scheduled};
+}
+
+FairnessCheck::Due FairnessCheck::due(const SaleChanged& e) const {
+  if (closed_) return {.kind = DecisionKind::refused, .reason = Reason::closed};
+  if (ended_) return {.kind = DecisionKind::refused, .reason = Reason::ended};
+  if (check_terms(e.terms) != TermsFault::none) {
+    return {.kind = DecisionKind::refused, .reason = Reason::terms_invalid};
+  }
+  Terms old = terms_;
+  old.stock = counters_.stocked;
+  if (e.terms == old) return {};
+  // Once the sale has opened: the end, the length of the line, and a higher limit.
+  old.ends_at = e.terms.ends_at;
+  old.line_limit = e.terms.line_limit;
+  if (e.terms.limit_per_customer > old.limit_per_customer) {
+    old.limit_per_customer = e.terms.limit_per_customer;
+  }
+  if (opened_ && e.terms != old) {
+    return {.kind = DecisionKind::refused, .reason = Reason::not_changeable};
+  }
+  return {.kind = DecisionKind::changed};
+}
+
+FairnessCheck::Due FairnessCheck::due(const SalePaused&) const {
+  if (closed_) return {.kind = DecisionKind::refused, .reason = Reason::closed};
+  if (ended_) return {.kind = DecisionKind::refused, .reason = Reason::ended};
+  return {.kind = paused_ ? DecisionKind::noted : DecisionKind::paused};
+}
+
+FairnessCheck::Due FairnessCheck::due(const SaleResumed&) const {
+  if (closed_) return {.kind = DecisionKind::refused, .reason = Reason::closed};
+  if (ended_) return {.kind = DecisionKind::refused, .reason = Reason::ended};
+  return {.kind = paused_ ? DecisionKind::resumed : DecisionKind::noted};
+}
+
+FairnessCheck::Due FairnessCheck::due(const SaleClosed&) const {
+  return {.kind = closed_ ? DecisionKind::noted : DecisionKind::closed};
+}
+
+FairnessCheck::Due FairnessCheck::due(const StockAdjusted& e) const {
+  if (e.stock.value > kMaxStock) {
+    return {.kind = DecisionKind::refused, .reason = Reason::terms_invalid};
+  }
+  if (std::uint64_t{counters_.held.value} + counters_.sold.value > e.stock.value) {
+    return {.kind = DecisionKind::refused, .reason = Reason::stock_committed};
+  }
+  return {.kind =
+              e.stock == counters_.stocked ? DecisionKind::noted : DecisionKind::stock_adjusted};
+}
+
+// Attempts are judged as they are told: which answer is right follows from what it says.
+FairnessCheck::Due FairnessCheck::due(const PurchaseAttempted&) const { return {}; }
+
+FairnessCheck::Due FairnessCheck::due(const PurchaseCancelled& e) const {
+  const std::uint32_t index = find_buy(e.purchase);
+  const auto refused = [&e](Reason why) {
+    return Due{.kind = DecisionKind::refused, .reason = why, .purchase = e.purchase};
+  };
+  if (index == kNone) return refused(Reason::unknown_purchase);
+  switch (buys_[index].stands) {
+    case Stands::waiting:
+    case Stands::reserved:
+    case Stands::offered: return {.kind = DecisionKind::cancelled, .purchase = e.purchase};
+    case Stands::cancelled:
+      return {.kind = DecisionKind::cancelled,
+              .purchase = e.purchase,
+              .silent = true,
+              .repeated = true};
+    case Stands::ordered: return refused(Reason::already_ordered);
+    default: return refused(Reason::not_held);
+  }
+}
+
+FairnessCheck::Due FairnessCheck::due(const OfferDeclined& e) const {
+  const std::uint32_t index = find_buy(e.purchase);
+  if (index == kNone) {
+    return {
+        .kind = DecisionKind::refused, .reason = Reason::unknown_purchase, .purchase = e.purchase};
+  }
+  const Stands stands = buys_[index].stands;
+  if (stands == Stands::offered || stands == Stands::declined) {
+    return {.kind = DecisionKind::declined,
+            .purchase = e.purchase,
+            .silent = stands == Stands::declined,
+            .repeated = stands == Stands::declined};
+  }
+  return {.kind = DecisionKind::refused, .reason = Reason::not_offered, .purchase = e.purchase};
+}
+
+FairnessCheck::Due FairnessCheck::due(const PaymentReceived& e) const {
+  const std::uint32_t index = find_buy(e.purchase);
+  const auto refused = [&e](Reason why) {
+    return Due{.kind = DecisionKind::refused, .reason = why, .purchase = e.purchase};
+  };
+  if (index == kNone) return refused(Reason::unknown_purchase);
+  const Buy& buy = buys_[index];
+  unsigned earlier = 0;
+  for (std::uint32_t i = buy.payments; i != kNone; i = payments_[i].previous, ++earlier) {
+    const Payment& known = payments_[i];
+    if (known.reference != reference_) continue;
+    if (known.amount != e.amount) return refused(Reason::reference_reused);
+    return {.kind = known.kind,
+            .reason = known.reason,
+            .purchase = e.purchase,
+            .silent = true,
+            .repeated = true,
+            .until = known.until};
+  }
+  const Due judged = due_of_payment(buy, e.amount);
+  if (judged.kind == DecisionKind::refund_due && earlier >= kMostPayments) {
+    return refused(Reason::too_many_payments);
+  }
+  return judged;
+}
+
+// An order when the hold stands, or when the units are there all the same; else the money back.
+FairnessCheck::Due FairnessCheck::due_of_payment(const Buy& buy, const Money& paid) const {
+  const Reason why = [&] {
+    switch (buy.stands) {
+      case Stands::ordered:
+      case Stands::refunded: return Reason::already_paid;
+      case Stands::cancelled:
+      case Stands::declined: return Reason::cancelled;
+      case Stands::refused:
+      case Stands::waiting:
+      case Stands::released: return Reason::not_held;
+      case Stands::reserved:
+      case Stands::offered:
+      case Stands::expired: break;
+    }
+    if (!pays(buy, paid)) return Reason::amount_mismatch;
+    return holding(buy) || free_for_late(buy) ? Reason::none : Reason::hold_expired;
+  }();
+  return {.kind = why == Reason::none ? DecisionKind::ordered : DecisionKind::refund_due,
+          .reason = why,
+          .purchase = buy.seq};
+}
+
+FairnessCheck::Due FairnessCheck::due(const PaymentFailed& e) const {
+  if (find_buy(e.purchase) == kNone) {
+    return {
+        .kind = DecisionKind::refused, .reason = Reason::unknown_purchase, .purchase = e.purchase};
+  }
+  return {.kind = DecisionKind::payment_failure_noted, .purchase = e.purchase};
+}
+
+FairnessCheck::Due FairnessCheck::due(const OrderRefunded& e) const {
+  const std::uint32_t index = find_buy(e.purchase);
+  if (index == kNone) {
+    return {
+        .kind = DecisionKind::refused, .reason = Reason::unknown_purchase, .purchase = e.purchase};
+  }
+  const Stands stands = buys_[index].stands;
+  if (stands == Stands::ordered || stands == Stands::refunded) {
+    return {.kind = DecisionKind::refunded,
+            .purchase = e.purchase,
+            .silent = stands == Stands::refunded,
+            .repeated = stands == Stands::refunded};
+  }
+  return {.kind = DecisionKind::refused, .reason = Reason::not_ordered, .purchase = e.purchase};
+}
+
+FairnessCheck::Due FairnessCheck::due(const TimePassed&) const { return {.silent = true}; }
 
 // ---- Looking up ----
 

@@ -36,7 +36,7 @@ enum class Promise : std::uint8_t {
   never_oversold,    // free, held and sold add up to the stock
   same_answer,       // the same attempt again gets the first answer
   opened_and_ended,  // the sale opens and ends at the times that its terms say
-  answered,          // every attempt is answered, once, and every decision has its event
+  answered,          // every event has the one outcome that it must have, and no other
 };
 inline constexpr std::size_t kPromises = 11;
 
@@ -66,13 +66,14 @@ struct Intervention {
 
 struct FairnessReport {
   static constexpr std::size_t kMostBreaches = 100;
-  static constexpr std::size_t kMostInterventions = 100'000;
+  static constexpr std::size_t kMostInterventions = 5'000;
 
   bool fair() const { return breaches_found == 0; }
 
   std::vector<Breach> breaches;  // the first of them
   std::uint64_t breaches_found = 0;
-  std::vector<Intervention> interventions;  // the first of them
+  std::array<std::uint64_t, kPromises> broken{};  // how often, by Promise
+  std::vector<Intervention> interventions;        // the first of them
   std::uint64_t interventions_found = 0;
 
   std::uint64_t attempts = 0;  // without repeated ones
@@ -83,6 +84,8 @@ struct FairnessReport {
   std::uint64_t ordered = 0;  // purchases
   std::uint64_t expired = 0;
   std::uint64_t given_up = 0;  // cancelled and declined
+  std::uint64_t given_up_by_shop = 0;
+  std::uint64_t given_up_by_operator = 0;
   std::uint64_t released = 0;  // of those who waited
   std::uint64_t refunded = 0;
   std::array<std::uint64_t, 29> refused{};  // attempts, by Reason
@@ -99,7 +102,7 @@ struct FairnessReport {
   std::vector<Moment> by_position;
 };
 
-// Not thread-safe. Takes O(log n) for an event and some 90 bytes for an attempt.
+// Not thread-safe. Takes O(log n) for an event, and some 110 bytes for an attempt or a payment.
 class FairnessCheck final : public DecisionSink {
  public:
   // For each event of the log, from the first: before() it, on() each decision about it, after() it
@@ -117,6 +120,8 @@ class FairnessCheck final : public DecisionSink {
   FairnessReport finish();
 
  private:
+  static constexpr std::uint32_t kNone = 0xffff'ffff;
+
   enum class Stands : std::uint8_t {
     refused,
     waiting,
@@ -124,23 +129,70 @@ class FairnessCheck final : public DecisionSink {
     offered,
     ordered,
     expired,
-    over,  // cancelled, declined or released
+    cancelled,
+    declined,
+    released,
     refunded,
   };
 
   struct Buy {
     IdempotencyKey key;
     Seq seq;
-    Timestamp deadline;  // of the hold
+    Timestamp deadline;     // of the hold
+    std::int64_t told = 0;  // with the first answer: the place in line, or until when it is held
     std::uint32_t customer = 0;
-    std::uint32_t ticket = 0;  // in line
+    std::uint32_t ticket = 0;        // in line
+    std::uint32_t payments = kNone;  // the latest
     std::uint16_t quantity = 0;
     Stands stands = Stands::refused;
     DecisionKind first = DecisionKind::noted;  // the first answer
     Reason reason = Reason::none;
   };
 
-  static constexpr std::uint32_t kNone = 0xffff'ffff;
+  // A payment that was judged, so that the same reference can be held to the same answer.
+  struct Payment {
+    Money amount;
+    Timestamp until;
+    std::uint32_t reference = 0;     // its number among references_
+    std::uint32_t previous = kNone;  // of the same purchase
+    DecisionKind kind = DecisionKind::noted;
+    Reason reason = Reason::none;
+  };
+
+  // The one outcome that the event under way must have.
+  struct Due {
+    DecisionKind kind = DecisionKind::noted;
+    Reason reason = Reason::none;
+    Seq purchase;         // that it names
+    bool silent = false;  // returned, and not told as a decision: nothing happens
+    bool repeated = false;
+    Timestamp until;  // of a repeated answer to a payment
+
+    bool is(const Decision& d) const {
+      return d.kind == kind && d.reason == reason && d.purchase == purchase &&
+             d.repeated == repeated;
+    }
+  };
+
+  Due due() const;
+  Due due(const SaleScheduled&) const;
+  Due due(const SaleChanged&) const;
+  Due due(const SalePaused&) const;
+  Due due(const SaleResumed&) const;
+  Due due(const SaleClosed&) const;
+  Due due(const StockAdjusted&) const;
+  Due due(const PurchaseAttempted&) const;
+  Due due(const PurchaseCancelled&) const;
+  Due due(const OfferDeclined&) const;
+  Due due(const PaymentReceived&) const;
+  Due due(const PaymentFailed&) const;
+  Due due(const OrderRefunded&) const;
+  Due due(const TimePassed&) const;
+  Due due_of_payment(const Buy&, const Money&) const;
+  void account(const Decision&);
+  void remember_payment(const Decision&);
+  void check_outcome(const Decision& answer);
+  Promise promise_of_outcome(const Decision& found) const;
 
   void on_newcomer(const Decision&);
   void on_refused_attempt(const Decision&, Buy&);
@@ -149,9 +201,8 @@ class FairnessCheck final : public DecisionSink {
   void on_given_up(const Decision&, std::uint32_t index);
   void on_released(const Decision&, std::uint32_t index);
   void on_ordered(const Decision&, std::uint32_t index);
-  void on_refund_due(const Decision&, std::uint32_t index);
   void on_refunded(const Decision&, std::uint32_t index);
-  void on_refused(const Decision&);
+  void on_refused_again(const Decision&);
   void on_sale(const Decision&);
   void check_answer(const Decision&);
   void check_sale();
@@ -163,7 +214,8 @@ class FairnessCheck final : public DecisionSink {
   bool holding(const Buy& b) const {
     return b.stands == Stands::reserved || b.stands == Stands::offered;
   }
-  bool pays(const Buy&) const;
+  bool pays(const Buy&, const Money&) const;
+  bool free_for_late(const Buy&) const;
   std::uint32_t find_buy(Seq) const;
   std::size_t key_slot(std::uint64_t customer_hash, const IdempotencyKey&) const;
   std::uint32_t find_key(std::uint32_t customer, const IdempotencyKey&) const;
@@ -187,13 +239,18 @@ class FairnessCheck final : public DecisionSink {
   bool ended_ = false;
   bool closed_ = false;
   bool paused_ = false;
+  bool told_sold_out_ = false;
+  SkuName sku_;
+  RulesVersion rules_{0};
   Terms terms_;
   Seq terms_seq_;  // of the event that set them
   Actor terms_actor_;
   Counters counters_;
 
   std::vector<Buy> buys_;  // in the order of arrival
+  std::vector<Payment> payments_;
   Names customers_;
+  Names references_;
   std::vector<std::uint32_t> units_;  // by customer: held, ordered and waited for
   std::vector<std::uint32_t> keys_;   // open addressing: index of a buy + 1
   Line line_;
@@ -206,9 +263,12 @@ class FairnessCheck final : public DecisionSink {
   const Event* event_ = nullptr;
   const PurchaseAttempted* attempt_ = nullptr;
   std::uint32_t customer_ = kNone;
-  std::uint32_t known_ = kNone;  // the attempt that this one repeats
-  bool acted_ = false;           // time has passed, and the event itself is being decided
-  unsigned answers_ = 0;
+  std::uint32_t known_ = kNone;      // the attempt that this one repeats
+  std::uint32_t reference_ = kNone;  // of the payment
+  bool acted_ = false;               // time has passed, and the event itself is being decided
+  unsigned outcomes_ = 0;
+  Due due_;           // once acted_
+  Decision decided_;  // the outcome that was told
   std::uint32_t released_ = 0;
 };
 

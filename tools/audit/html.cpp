@@ -145,13 +145,12 @@ void add_charts(std::string& out, const FairnessReport& f) {
 }
 
 void add_promises(std::string& out, const FairnessReport& f) {
-  std::array<std::uint64_t, kPromises> broken{};
-  for (const Breach& b : f.breaches) ++broken[static_cast<std::size_t>(b.promise)];
   out += "<h3>What was promised</h3>\n<table>\n";
   for (std::size_t i = 0; i < kPromises; ++i) {
     add(out, "<tr><td>{}</td><td class=\"{}\">{}</td></tr>\n", explain(static_cast<Promise>(i)),
-        broken[i] == 0 ? "ok" : "bad",
-        broken[i] == 0 ? std::string("kept") : fmt::format("broken, {} found", broken[i]));
+        f.broken[i] == 0 ? "ok" : "bad",
+        f.broken[i] == 0 ? std::string("kept")
+                         : fmt::format("broken, {} found", grouped(f.broken[i])));
   }
   out += "</table>\n";
 }
@@ -219,9 +218,10 @@ void add_figures(std::string& out, const SaleReport& r) {
         fmt::format("{} reserved at once; {} waited, of whom {} were offered units",
                     grouped(f.reserved), grouped(f.waited), grouped(f.offered)));
     row(out, "Purchases",
-        fmt::format("{} ordered, {} expired, {} given up, {} released from the "
-                    "line, {} refunded",
+        fmt::format("{} ordered, {} expired, {} given up (by the shop {}, by the operator {}), {} "
+                    "released from the line, {} refunded",
                     grouped(f.ordered), grouped(f.expired), grouped(f.given_up),
+                    grouped(f.given_up_by_shop), grouped(f.given_up_by_operator),
                     grouped(f.released), grouped(f.refunded)));
     std::string refused;
     for (std::size_t i = 0; i < f.refused.size(); ++i) {
@@ -251,7 +251,7 @@ void add_digests(std::string& out, const SaleReport& r) {
   out += "<h3>To compare with</h3>\n<table>\n";
   code_row(out, "Position", fmt::format("{}", r.head.seq.value));
   code_row(out, "Head", to_hex(r.head.digest));
-  code_row(out, "State", to_hex(r.state));
+  if (r.state != Digest{}) code_row(out, "State", to_hex(r.state));
   out += "</table>\n";
   add(out,
       "<p class=\"note\">{} saved heads and {} snapshots were compared. The head is a SHA-256 over "
@@ -263,6 +263,12 @@ void add_digests(std::string& out, const SaleReport& r) {
 void add_divergences(std::string& out, const SaleReport& r) {
   if (r.failure)
     add(out, "<p class=\"bad\">Not read to its end: {}</p>\n", escaped(r.failure->message));
+  if (r.provisional != Seq{0}) {
+    add(out,
+        "<p class=\"note\">The log goes on to position {}, provisionally: not known to be durable, "
+        "and not audited.</p>\n",
+        r.provisional.value);
+  }
   if (r.divergences.empty()) return;
   out +=
       "<h3 class=\"bad\">What does not check "
@@ -273,17 +279,22 @@ void add_divergences(std::string& out, const SaleReport& r) {
         d.from.value, name_of(d.check), escaped(d.expected), escaped(d.found));
   }
   out += "</table>\n";
+  if (r.divergences_found > r.divergences.size()) {
+    add(out, "<p class=\"note\">The first {} of {}.</p>\n", r.divergences.size(),
+        grouped(r.divergences_found));
+  }
 }
 
 void add_sale(std::string& out, const SaleReport& r, bool charts) {
   add(out, "<h2>{}</h2>\n", escaped(r.sku.empty() ? fmt::format("{:016x}", r.id.value) : r.sku));
   add(out, "<p><span class=\"{}\">{}</span>", r.sound() ? "ok" : "bad",
-      r.failure   ? "Not read to its end"
-      : r.sound() ? "The log is sound"
-                  : "The log does not check out");
+      r.divergences_found > 0 ? "The log does not check out"
+      : r.failure             ? "Not read to its end"
+                              : "The log is sound");
   if (r.fairness) {
-    add(out, "; <span class=\"{}\">{}</span>", r.fair() ? "ok" : "bad",
-        r.fair() ? "every promise was kept" : "not every promise was kept");
+    add(out, "; <span class=\"{}\">{}{}</span>", r.fair() ? "ok" : "bad",
+        r.unfair() ? "not every promise was kept" : "every promise was kept",
+        r.complete ? std::string() : fmt::format(" as far as position {}", r.events));
   }
   out += ".</p>\n";
   add_divergences(out, r);
@@ -297,29 +308,64 @@ void add_sale(std::string& out, const SaleReport& r, bool charts) {
   add_digests(out, r);
 }
 
+void add_others(std::string& out, const StoreReport& report) {
+  if (report.others().empty()) return;
+  add(out,
+      "<h2>The other sales</h2>\n<p class=\"note\">Details are kept of {} sales.</p>\n"
+      "<table><tr><th>sale</th><th>position</th><th>head</th><th>what was found</th></tr>\n",
+      report.sales().size());
+  const std::size_t shown = std::min(report.others().size(), kMostRows);
+  for (std::size_t i = 0; i < shown; ++i) {
+    const SaleSummary& s = report.others()[i];
+    add(out,
+        "<tr><td>{}</td><td>{}</td><td><code>{}</code></td><td class=\"{}\">{}{}{}</td></tr>\n",
+        escaped(s.sku.empty() ? fmt::format("{:016x}", s.id.value) : s.sku), s.head.seq.value,
+        to_hex(s.head.digest), s.troubled() ? "bad" : "ok",
+        s.divergences > 0 ? "does not check out"
+        : s.read          ? "sound"
+                          : "not read to its end",
+        s.breaches > 0                  ? ", not fair"
+        : report.fairness && s.complete ? ", fair"
+                                        : "",
+        s.provisional == Seq{0} ? std::string()
+                                : fmt::format("; provisional to {}", s.provisional.value));
+  }
+  out += "</table>\n";
+  if (report.others().size() > shown) {
+    add(out, "<p class=\"note\">The first {} of {}; the JSON has all.</p>\n", grouped(shown),
+        grouped(report.others().size()));
+  }
+}
+
 }  // namespace
 
-std::string to_html(const StoreReport& report) {
-  std::string out;
+Result<void> write_html(const StoreReport& report, std::string& out, const Pass& pass) {
   add(out,
       "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
       "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src "
       "'unsafe-inline'\">\n<meta name=\"viewport\" content=\"width=device-width\">\n"
       "<title>Fairness report</title>\n<style>{}</style></head><body>\n<h1>Fairness report</h1>\n",
       kStyle);
-  const bool good = report.sound() && report.fair() && report.read();
+  const bool good = report.sound() && report.fair();
   add(out, "<p class=\"{}\">{}</p>\n<p class=\"note\">Store {}, by {}.</p>\n", good ? "ok" : "bad",
       good ? "Every sale below is sound and was fair."
-           : "Not every sale below is sound and was fair; the red lines tell where.",
+           : "Not every sale below is known to be sound and fair; the red lines tell where.",
       escaped(report.store), escaped(report.program));
   if (report.damage) add(out, "<p class=\"bad\">{}</p>\n", escaped(report.damage->message));
+  for (const std::string& note : report.notes) {
+    add(out, "<p class=\"note\">{}</p>\n", escaped(note));
+  }
   std::size_t n = 0;
-  for (const SaleReport& r : report.sales) add_sale(out, r, n++ < kMostCharts);
-  if (report.sales.size() > kMostCharts) {
+  for (const SaleReport& r : report.sales()) {
+    add_sale(out, r, n++ < kMostCharts);
+    if (auto ok = pass(); !ok) return ok;
+  }
+  if (report.sales().size() > kMostCharts) {
     add(out, "<p class=\"note\">Charts are shown for the first {} sales.</p>\n", kMostCharts);
   }
+  add_others(out, report);
   out += "</body></html>\n";
-  return out;
+  return pass();
 }
 
 }  // namespace fairsale::audit

@@ -30,29 +30,35 @@ std::optional<Digest> digest_from(std::string_view hex) {
   return d;
 }
 
+// A head that cannot be compared has no name or is of position 0.
 std::optional<SavedHead> parse_line(simdjson::dom::parser& parser, std::string_view line) {
   simdjson::dom::element e;
   std::string_view sku;
   std::uint64_t position = 0;
   std::string_view head;
-  std::string_view state;
   if (parser.parse(simdjson::padded_string(line)).get(e) != simdjson::SUCCESS ||
-      e["sku"].get(sku) != simdjson::SUCCESS || sku.empty() ||
-      e["position"].get(position) != simdjson::SUCCESS || position == 0 ||
-      e["head"].get(head) != simdjson::SUCCESS ||
-      e["state_digest"].get(state) != simdjson::SUCCESS) {
+      e["sku"].get(sku) != simdjson::SUCCESS || e["position"].get(position) != simdjson::SUCCESS ||
+      e["head"].get(head) != simdjson::SUCCESS) {
     return std::nullopt;
   }
   const auto head_digest = digest_from(head);
-  const auto state_digest = digest_from(state);
-  if (!head_digest || !state_digest) return std::nullopt;
-  return SavedHead{std::string(sku), Seq{position}, *head_digest, *state_digest};
+  if (!head_digest) return std::nullopt;
+  SavedHead saved{std::string(sku), Seq{position}, *head_digest, std::nullopt};
+  std::string_view state;
+  switch (e["state_digest"].get(state)) {
+    case simdjson::SUCCESS:
+      saved.state = digest_from(state);
+      if (!saved.state) return std::nullopt;
+      return saved;
+    case simdjson::NO_SUCH_FIELD: return saved;
+    default: return std::nullopt;
+  }
 }
 
 }  // namespace
 
-Result<std::vector<SavedHead>> parse_saved_heads(std::string_view text) {
-  std::vector<SavedHead> heads;
+Result<SavedHeads> parse_saved_heads(std::string_view text) {
+  SavedHeads found;
   simdjson::dom::parser parser;
   std::size_t number = 0;
   while (!text.empty()) {
@@ -66,16 +72,28 @@ Result<std::vector<SavedHead>> parse_saved_heads(std::string_view text) {
       return fail(Fault::invalid,
                   fmt::format("line {} is not a saved head: each line must be the JSON of "
                               "GET /v1/sales/{{sku}}/audit-head, with sku, position, head and "
-                              "state_digest",
+                              "perhaps state_digest",
                               number));
     }
-    heads.push_back(std::move(*head));
+    if (head->sku.empty()) {
+      found.passed_over.push_back(fmt::format("line {} names no sale: passed over", number));
+    } else if (head->position == Seq{0}) {
+      found.passed_over.push_back(
+          fmt::format("line {} is of position 0, before the first event: passed over", number));
+    } else {
+      found.heads.push_back(std::move(*head));
+    }
   }
-  if (heads.empty()) return fail(Fault::invalid, "there is no saved head in it");
-  return heads;
+  if (found.heads.empty()) {
+    return fail(Fault::invalid,
+                fmt::format("there is no saved head in it that can be compared ({} lines passed "
+                            "over)",
+                            found.passed_over.size()));
+  }
+  return found;
 }
 
-Result<std::vector<SavedHead>> read_saved_heads(const std::string& path) {
+Result<SavedHeads> read_saved_heads(const std::string& path) {
   std::error_code ec;
   const auto size = std::filesystem::file_size(path, ec);
   if (ec) return fail(Fault::io, fmt::format("cannot read {}: {}", path, ec.message()));
