@@ -153,8 +153,9 @@ Result<int> run_show(ShowOptions o) {
     if (error) return tl::unexpected(*error);
     if (!done) {
       // What comes before the damage is shown.
-      if (auto ok = list.finish(); !ok) return tl::unexpected(ok.error());
-      return tl::unexpected(done.error());
+      const int code = complain(done.error());
+      if (auto ok = list.finish(); !ok) return worse(code, complain(ok.error()));
+      return code;
     }
     if (o.limit != 0 && shown == o.limit) break;
   }

@@ -28,6 +28,14 @@ TEST(DirectoryPath, HasNoSlashAtItsEndHoweverItIsNamed) {
   EXPECT_EQ(directory_path("/a/b/"), "/a/b");
 }
 
+TEST(DirectoryPath, IsWhereLinksLead) {
+  const testing::TempDir dir;
+  fs::create_directory(dir / "real");
+  fs::create_directory_symlink("real", dir / "link");
+  EXPECT_EQ(directory_path((dir / "link/").string()), fs::canonical(dir / "real"));
+  EXPECT_EQ(directory_path((dir / "link/new/").string()), fs::canonical(dir / "real") / "new");
+}
+
 struct FreshDirectories : ::testing::Test {
   testing::TempDir dir;
   const fs::path target = fs::path(dir.path()) / "data";
@@ -95,6 +103,10 @@ TEST(ExitCodes, DamageOutweighsAllElse) {
   EXPECT_EQ(worse(kCheckFailed, kIo), kCheckFailed);
   EXPECT_EQ(worse(kUsage, kIo), kIo);
   EXPECT_EQ(worse(kUsage, kOk), kUsage);
+  for (const Fault fault : {Fault::unsupported, Fault::io, Fault::full, Fault::not_found}) {
+    EXPECT_EQ(worse(kOk, complain({fault, "as it should be"})), kIo);
+    EXPECT_EQ(worse(complain({Fault::damaged, "as it should be"}), kIo), kCheckFailed);
+  }
 }
 
 // A log that says how often it was asked what is durable, and that the last event of each is not.

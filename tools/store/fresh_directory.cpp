@@ -15,7 +15,9 @@ namespace fs = std::filesystem;
 
 fs::path directory_path(const std::string& named) {
   std::error_code ec;
-  fs::path path = fs::absolute(named, ec).lexically_normal();
+  const fs::path absolute = fs::absolute(named, ec);
+  fs::path path = fs::weakly_canonical(absolute, ec);
+  if (ec) path = absolute.lexically_normal();
   if (!path.has_filename()) path = path.parent_path();
   return path;
 }

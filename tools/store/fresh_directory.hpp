@@ -10,8 +10,9 @@
 
 namespace fairsale::cli {
 
-// The absolute path of a directory as the user named it, without a slash at its end: with one, what
-// is appended to the path would lie inside of the directory.
+// The absolute path of a directory that the user named, whatever links lead there: what is made
+// beside it is on the same disk. Without a slash at its end: with one, what is appended to the path
+// would lie inside of the directory.
 std::filesystem::path directory_path(const std::string& named);
 
 // A directory that is made beside another, to take its place. Removed with all it holds unless it
