@@ -566,12 +566,45 @@ TEST_F(Stored, RowsOfALogThatIsGoneAreForgotten) {
     sell(life, 5);
     life.settle();
   }
-  // A backup that ends earlier.
+  // A log that begins anew, and one that ends earlier, as a backup does.
+  MemoryLog other;
+  {
+    Life life(other, directory(), clock);
+    life.settle();
+    EXPECT_EQ(stored(*life.projector.store(), life.current(StoredProjection::orders), kDemo),
+              Rows{});
+    sell(life, 4, 10);
+    life.settle();
+    expect_at_head(life);
+    expect_right(life);
+  }
   MemoryLog backup;
+  {
+    Life elsewhere(backup, dir / "elsewhere", clock);
+    sell(elsewhere, 2, 20);
+  }
   Life life(backup, directory(), clock);
   life.settle();
-  EXPECT_EQ(stored(*life.projector.store(), life.current(StoredProjection::orders), kDemo), Rows{});
-  sell(life, 1);
+  expect_at_head(life);
+  expect_right(life);
+}
+
+TEST_F(Stored, WhatWasReadFromTheLogIsNotStoredAgain) {
+  {
+    Life life(log, directory(), clock);
+    sell(life, 1);
+  }
+  Life life(log, directory(), clock);
+  // In the log, and not yet handed over, while the SKU is read from there.
+  for (int i = 0; i < 3; ++i) {
+    life.submit("demo", attempt(10 + i));
+    life.turn(false);
+    life.submit("demo", payment(life.answers.last.purchase));
+    life.turn(false);
+  }
+  life.settle();
+  expect_at_head(life);
+  life.now("demo", OrderRefunded{.purchase = life.answers.last.purchase, .restock = true});
   life.settle();
   expect_at_head(life);
   expect_right(life);
@@ -601,7 +634,7 @@ TEST_F(Stored, ContentIsAFunctionOfTheLog) {
     const auto at = projections_directory(temporary.path());
     const std::unique_ptr<rocksdb::Env> memory(rocksdb::NewMemEnv(rocksdb::Env::Default()));
     MemoryLog events;
-    ManualClock time{kStart};
+    ManualClock time{Timestamp{0}};
     auto life = std::make_unique<Life>(events, at, time, 1 + *rc::gen::inRange(0, 8), memory.get());
     std::map<StoredProjection, Seq> seen;
     bool queued = false;
