@@ -69,7 +69,8 @@ struct ProjectorOptions {
   std::uint64_t piece = 8192;       // events that are folded between two looks at the queues
   // Told what goes wrong, on the thread that works.
   std::function<void(const Error&)> report;
-  rocksdb::Env* env = nullptr;  // what RocksDB does its I/O through; for tests
+  std::chrono::milliseconds retry_after{5000};  // when the store cannot be written
+  rocksdb::Env* env = nullptr;                  // what RocksDB does its I/O through; for tests
 };
 
 class Projector {
