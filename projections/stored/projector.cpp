@@ -45,7 +45,10 @@ Result<void> Projector::begin() {
   if (!heads) return tl::unexpected(heads.error());
   logged_ = 0;
   for (const SkuHead& h : *heads) logged_ += h.head.seq.value;
-  available();
+  if (available()) {
+    follow_catalog();
+    if (auto ok = scan(); !ok) failed(ok.error());
+  }
   publish();
   return {};
 }

@@ -89,8 +89,8 @@ class Projector {
 
   StretchQueue& queue(std::size_t shard) { return *queues_[shard]; }
 
-  // Notes where the log's SKUs stand and opens the store. A store that cannot be opened is
-  // reported and tried again later. Before anything is put into the queues.
+  // Notes where the log's SKUs stand, opens the store and sees what is behind. A store that cannot
+  // be opened is reported and tried again later. Before anything is put into the queues.
   Result<void> begin();
 
   // Then either a thread does the work, until stop(), which stores what is in the queues first...

@@ -279,8 +279,7 @@ TEST_F(Stored, ContinueAfterAStopAndHealAfterAKill) {
   }
   {
     Life life(log, directory(), clock);
-    life.settle();
-    expect_at_head(life);
+    expect_at_head(life);  // at once
     sell(life, 3, 10);
     // Killed before anything of this life was stored.
   }
