@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "api/explainer.hpp"
 #include "api/http/problem.hpp"
 #include "api/reasons.hpp"
 
@@ -499,6 +500,8 @@ void Desk::with_purchase(const http::Request& r, http::Ticket t, std::string_vie
       method(r, t, Method::get, "GET, HEAD, DELETE");
       return;
     }
+  } else if (rest == "explanation") {
+    if (!method(r, t, Method::get, "GET, HEAD")) return;
   } else if (rest != "payment" && rest != "refund") {
     return not_found(t);
   } else if (!method(r, t, Method::post, "POST")) {
@@ -520,7 +523,12 @@ void Desk::with_purchase(const http::Request& r, http::Ticket t, std::string_vie
     if (!admit(r, t, who, who.customer.view())) return;
     return send(q);
   }
-  if (!allow(t, who, who.role != Role::customer) || !json_body(r, t)) return;
+  if (!allow(t, who, who.role != Role::customer)) return;
+  if (rest == "explanation") {
+    q.kind = Query::Kind::explanation;
+    return send(q);
+  }
+  if (!json_body(r, t)) return;
   if (rest == "payment") {
     const auto body = bodies_.payment(r.body);
     if (!body) return bad_request(t, body.error().message);
@@ -749,9 +757,17 @@ void Desk::answer_query(const Query& q) {
   const SkuId id = sku_id(q.sku.view());
   const Sale* sale = shard_.find(id);
   if (sale == nullptr || !sale->exists()) {
-    return refuse(q.origin, q.ticket,
-                  q.kind == Query::Kind::purchase ? Reason::unknown_purchase : Reason::unknown_sale,
+    const bool of_purchase = q.kind == Query::Kind::purchase || q.kind == Query::Kind::explanation;
+    return refuse(q.origin, q.ticket, of_purchase ? Reason::unknown_purchase : Reason::unknown_sale,
                   {}, Seq{0}, Seq{0});
+  }
+  if (q.kind == Query::Kind::explanation) {
+    if (!sale->find_purchase(q.purchase)) {
+      return refuse(q.origin, q.ticket, Reason::unknown_purchase, {}, Seq{0}, Seq{0});
+    }
+    const ExplainJob job{{id, *shard_.head(id)}, q.purchase, q.origin, q.ticket};
+    if (!office_.explainer->ask(job)) overloaded(q.origin, q.ticket);
+    return;
   }
   body_.clear();
   switch (q.kind) {

@@ -55,7 +55,16 @@ struct Reply {
 
 // Something to be looked up, or done after a look, at the shard that owns the SKU.
 struct Query {
-  enum class Kind : std::uint8_t { purchase, customer, line, audit_head, give_up, payment, refund };
+  enum class Kind : std::uint8_t {
+    purchase,
+    customer,
+    line,
+    audit_head,
+    explanation,
+    give_up,
+    payment,
+    refund
+  };
 
   Kind kind = Kind::purchase;
   SkuName sku;
@@ -107,6 +116,8 @@ class Mailbox {
   std::vector<Mail> mail_;
 };
 
+class Explainer;
+
 // What all desks share.
 struct Office {
   const ServerConfig& config;
@@ -121,6 +132,7 @@ struct Office {
   std::vector<std::unique_ptr<Mailbox>> mailboxes;
   std::vector<http::Worker*> workers;
   std::atomic<std::size_t> serving{0};  // workers whose loop is running
+  Explainer* explainer = nullptr;
   // Called when the log has failed: never returns. Nothing may be acknowledged any more.
   void (*fail)(const Error&) = nullptr;
 };

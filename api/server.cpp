@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "api/desk.hpp"
+#include "api/explainer.hpp"
 #include "core/log/memory_log.hpp"
 #include "core/log/rocks_log.hpp"
 
@@ -142,6 +143,13 @@ Result<void> serve(const ServerConfig& config,
     office.workers.push_back(workers.back().get());
     office.mailboxes.push_back(std::make_unique<Mailbox>());
   }
+  Explainer explainer(**log, [&office](std::uint16_t origin, AnswerMail mail) {
+    std::vector<Mail> batch;
+    batch.emplace_back(std::move(mail));
+    office.mailboxes[origin]->put_answers(batch);
+    office.workers[origin]->wake();
+  });
+  office.explainer = &explainer;
   std::vector<std::unique_ptr<Desk>> desks;
   for (std::size_t i = 0; i < config.workers; ++i) {
     desks.push_back(std::make_unique<Desk>(office, i, secrets, *projections[i]));
@@ -165,6 +173,7 @@ Result<void> serve(const ServerConfig& config,
     wait_for_stop();
     spdlog::info("Stopping: no new work, what was admitted is finished");
     for (auto& worker : workers) worker->drain(config.drain_timeout);
+    explainer.stop();
     (*engine)->snapshotter().stop();
   }
   if (projector) projector->stop();

@@ -29,6 +29,13 @@ int complain(const Error& e) {
   return kIo;
 }
 
+int worse(int a, int b) {
+  for (const int code : {kCheckFailed, kIo, kUsage}) {
+    if (a == code || b == code) return code;
+  }
+  return kOk;
+}
+
 Result<std::string> read_secret(const std::string& path) {
   std::ifstream in(path);
   std::string line;

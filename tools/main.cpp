@@ -1,7 +1,11 @@
 #include <CLI/CLI.hpp>
+#include <cstdio>
 #include <exception>
+#include <iostream>
+#include <sstream>
 
 #include "tools/cli.hpp"
+#include "tools/store/output.hpp"
 #include "tools/version.hpp"
 
 int main(int argc, char** argv) {
@@ -18,13 +22,29 @@ int main(int argc, char** argv) {
   cli::add_check(app, exit_code);
   cli::add_rebuild(app, exit_code);
   cli::add_replay(app, exit_code);
+  cli::add_log(app, exit_code);
+  cli::add_diff(app, exit_code);
+  cli::add_audit(app, exit_code);
   cli::add_token(app, exit_code);
+  cli::add_backup(app, exit_code);
+  cli::add_repair(app, exit_code);
+  cli::add_completions(app, exit_code);
+  cli::add_man(app, exit_code);
+  cli::add_explain(app, exit_code);
+  cli::add_state(app, exit_code);
+  cli::add_what_if(app, exit_code);
+  cli::Output rest(stdout);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? cli::kOk : cli::kUsage;
+    std::ostringstream help;
+    exit_code = app.exit(e, help, std::cerr) == 0 ? cli::kOk : cli::kUsage;
+    rest.text() = help.str();
   } catch (const std::exception& e) {
     return cli::complain({Fault::io, e.what()});
   }
+  // With it whatever went to stdout otherwise than through an Output.
+  const auto written = rest.flush();
+  if (!written && exit_code == cli::kOk) return cli::complain(written.error());
   return exit_code;
 }

@@ -4,11 +4,14 @@
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <memory>
+#include <utility>
 
 #include "core/domain/sale.hpp"
 #include "core/engine/recovery.hpp"
 #include "core/log/digest.hpp"
 #include "tools/cli.hpp"
+#include "tools/store/fold_progress.hpp"
+#include "tools/store/output.hpp"
 #include "tools/store/store.hpp"
 
 namespace fairsale::cli {
@@ -30,11 +33,13 @@ struct Replayed {
   double seconds = 0;
 };
 
-// Folds a SKU's log up to `until` (0: all of it). Fails at the first damage, naming the position.
-Result<Replayed> replay(const EventLog& log, const SkuHead& expected, std::uint64_t until) {
+Seq last_of(const ReplayOptions& o) { return Seq{o.until == 0 ? ~std::uint64_t{0} : o.until}; }
+
+// Folds a SKU's log up to `until`. Fails at the first damage, naming the position.
+Result<Replayed> replay(const EventLog& log, const SkuHead& expected, Seq until,
+                        SaleObserver* observer) {
   const auto start = std::chrono::steady_clock::now();
-  auto folded = fold(log, expected, FoldFrom::start, nullptr,
-                     until == 0 ? Seq{~std::uint64_t{0}} : Seq{until});
+  auto folded = fold(log, expected, FoldFrom::start, observer, until);
   if (!folded) return tl::unexpected(folded.error());
   Replayed r{.sale = std::move(folded->sale),
              .head = folded->head.digest,
@@ -51,11 +56,12 @@ Result<Replayed> replay(const EventLog& log, const SkuHead& expected, std::uint6
 }
 
 // Checks the blocks and their chain without a look at what is in them.
-Result<double> scan(const EventLog& log, const SkuHead& expected) {
+Result<double> scan(const EventLog& log, const SkuHead& expected, Progress& progress) {
   const auto start = std::chrono::steady_clock::now();
   Digest head;
   const auto done = log.read(expected.sku, Seq{1}, [&](const BlockView& block) {
     head = block.digest();
+    progress.add(block.header().count);
     return true;
   });
   if (!done) return tl::unexpected(done.error());
@@ -70,32 +76,54 @@ std::string rate_of(std::uint64_t events, double seconds) {
   return grouped(static_cast<std::uint64_t>(static_cast<double>(events) / std::max(seconds, 1e-9)));
 }
 
-void print_text(const SkuHead& id, const Replayed& r) {
+std::string text_of(const SkuHead& id, bool provisional, const Replayed& r) {
   const Counters& c = r.sale.counters();
-  fmt::print(
+  return fmt::format(
       "sku {}  id {:016x}\n"
-      "  position  {}\n"
+      "  position  {}{}\n"
       "  head      {}{}\n"
       "  state     {}\n"
       "  sale      {}, stock {} = available {} + held {} + sold {}; waiting {}; {} purchases by {} "
       "customers\n"
       "  folded    {} events in {:.3f} s, {}/s\n",
-      r.sale.sku(), id.sku.value, r.sale.seq().value, to_hex(r.head),
-      r.whole ? "" : "  (of the last whole block)", to_hex(state_digest(r.sale)),
+      r.sale.sku(), id.sku.value, r.sale.seq().value, provisional ? "  (provisional)" : "",
+      to_hex(r.head), r.whole ? "" : "  (of the last whole block)", to_hex(state_digest(r.sale)),
       name_of(r.sale.phase()), c.stocked.value, c.available.value, c.held.value, c.sold.value,
       c.waiting, grouped(r.sale.purchases()), grouped(r.sale.customers()),
       grouped(r.sale.seq().value), r.seconds, rate_of(r.sale.seq().value, r.seconds));
 }
 
-std::string json_of(const Replayed& r) {
+std::string json_of(bool provisional, const Replayed& r) {
   const Counters& c = r.sale.counters();
   return fmt::format(
-      R"({{"sku":{},"position":{},"head":"{}","head_is_of_position":{},"state_digest":"{}",)"
+      R"({{"sku":{},"position":{},"provisional":{},"head":"{}","head_is_of_position":{},"state_digest":"{}",)"
       R"("state":"{}","stock":{},"available":{},"held":{},"sold":{},"waiting":{},)"
       R"("purchases":{},"customers":{},"seconds":{:.6f}}})",
-      json_string(r.sale.sku()), r.sale.seq().value, to_hex(r.head), r.whole,
+      json_string(r.sale.sku()), r.sale.seq().value, provisional, to_hex(r.head), r.whole,
       to_hex(state_digest(r.sale)), name_of(r.sale.phase()), c.stocked.value, c.available.value,
       c.held.value, c.sold.value, c.waiting, r.sale.purchases(), r.sale.customers(), r.seconds);
+}
+
+Result<std::string> scanned(const Store& store, const SkuHead& head, Seq durable,
+                            const ReplayOptions& o, Progress& progress) {
+  const auto seconds = scan(*store.log, head, progress);
+  if (!seconds) return tl::unexpected(seconds.error());
+  const std::uint64_t events = head.head.seq.value;
+  const bool provisional = head.head.seq > durable;
+  if (o.json) {
+    return fmt::format(R"({{"id":"{:016x}","position":{},"provisional":{},"seconds":{:.6f}}})",
+                       head.sku.value, events, provisional, *seconds);
+  }
+  return fmt::format("id {:016x}  {} events in {:.3f} s, {}/s{}\n", head.sku.value, grouped(events),
+                     *seconds, rate_of(events, *seconds), provisional ? "  (provisional)" : "");
+}
+
+Result<std::string> replayed(const Store& store, const SkuHead& head, Seq durable,
+                             const ReplayOptions& o, SaleObserver* observer) {
+  const auto r = replay(*store.log, head, last_of(o), observer);
+  if (!r) return tl::unexpected(r.error());
+  const bool provisional = r->sale.seq() > durable;
+  return o.json ? json_of(provisional, *r) : text_of(head, provisional, *r);
 }
 
 Result<int> run_replay(const ReplayOptions& o) {
@@ -103,42 +131,34 @@ Result<int> run_replay(const ReplayOptions& o) {
   if (!store) return tl::unexpected(store.error());
   const auto heads = choose(*store, o.skus);
   if (!heads) return tl::unexpected(heads.error());
+  std::uint64_t total = 0;
+  for (const SkuHead& head : *heads) total += std::min(last_of(o), head.head.seq).value;
 
-  bool damaged = false;
-  std::string json;
+  Progress progress("events", total);
+  FoldProgress observer(progress);
+  Output out(stdout);
+  int code = kOk;
+  bool first = true;
+  if (o.json) out.text() += R"({"sales":[)";
   for (const SkuHead& head : *heads) {
-    if (o.scan_only) {
-      const auto seconds = scan(*store->log, head);
-      if (!seconds) {
-        complain(seconds.error());
-        damaged = true;
-        continue;
-      }
-      const std::uint64_t events = head.head.seq.value;
-      if (o.json) {
-        json += fmt::format(R"({}{{"id":"{:016x}","position":{},"seconds":{:.6f}}})",
-                            json.empty() ? "" : ",", head.sku.value, events, *seconds);
-      } else {
-        fmt::print("id {:016x}  {} events in {:.3f} s, {}/s\n", head.sku.value, grouped(events),
-                   *seconds, rate_of(events, *seconds));
-      }
+    const auto durable = durable_seq(*store, head.sku);
+    if (!durable) return tl::unexpected(durable.error());
+    auto text = o.scan_only ? scanned(*store, head, *durable, o, progress)
+                            : replayed(*store, head, *durable, o, observer.if_visible());
+    if (!text) {
+      progress.hide();
+      code = worse(code, complain(text.error()));
       continue;
     }
-    const auto r = replay(*store->log, head, o.until);
-    if (!r) {
-      complain(r.error());
-      damaged = true;
-      continue;
-    }
-    if (o.json) {
-      json += (json.empty() ? "" : ",") + json_of(*r);
-    } else {
-      print_text(head, *r);
-    }
+    if (o.json && !std::exchange(first, false)) out.text() += ',';
+    out.text() += *text;
+    if (out.is_due()) progress.hide();
+    if (auto ok = out.pass(); !ok) return worse(code, complain(ok.error()));
   }
-  if (o.json) fmt::print("{{\"sales\":[{}]}}\n", json);
-  if (damaged) return kCheckFailed;
-  return kOk;
+  progress.hide();
+  if (o.json) out.text() += "]}\n";
+  if (auto ok = out.flush(); !ok) return worse(code, complain(ok.error()));
+  return code;
 }
 
 }  // namespace
@@ -151,7 +171,9 @@ void add_replay(CLI::App& app, int& exit_code) {
       "the positions and the invariants; works beside a running server");
   c->footer(
       "The state digest equals that of GET /v1/sales/{sku}/audit-head at the same position.\n"
-      "Exit codes: 0 everything checks out; 1 damage, named by SKU and seq; 2 usage; 3 I/O.");
+      "Exit codes: 0 everything checks out; 1 damage, named by SKU and seq, whatever else\n"
+      "failed; 2 usage; 3 I/O, or a newer fairsale wrote it. What a crash could still take back, "
+      "since\nit is not on record as acknowledged, is marked provisional.");
   c->add_option("data", o->directory, "The data directory")->required();
   c->add_option("--sku", o->skus, "Only this sale; may be given again");
   c->add_option("--until", o->until, "Only up to this seq")->check(CLI::PositiveNumber);

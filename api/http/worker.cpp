@@ -440,6 +440,7 @@ class Worker::Impl {
   void serve_readers();
   void read_in_lane(Connection&);
   void leave_lane(Connection&);
+  std::size_t lane_bound() const { return limits_.requests_per_turn / 4 + 1; }
 
   // A connection's life.
   void on_read(Connection&, error_code, std::size_t);
@@ -460,6 +461,7 @@ class Worker::Impl {
   void send_more(Connection&);
   void settle(Connection&);
   void arm_read(Connection&);
+  void queue_read(Connection&);
   void arm_reads(std::size_t from = 0);  // those of rearm_ from there on
   void expire(Connection&);
   void begin_linger(Connection&);
@@ -488,6 +490,7 @@ class Worker::Impl {
   OperationMemory event_memory_;
   OperationMemory lane_memory_;
   std::size_t lane_size_ = 0;
+  std::size_t lane_requests_ = 0;  // of this turn
   bool waiting_for_readers_ = false;
   bool handed_late_ = false;  // a request came after this turn's on_turn()
   TimePoint crowded_until_{};
@@ -570,6 +573,8 @@ void Worker::Impl::run(Service& service) {
     touched_ = false;
     date_fresh_ = false;
     turn_requests_ = 0;
+    lane_requests_ = 0;
+    if (!waiting_for_readers_) wait_for_readers();
     std::size_t events = 0;
     const TimePoint due = std::min({service_due, next_tick_, accept_again_, drain_due_});
     if (resume_.empty() && stage_ != Stage::closing_listener && due > now_) {
@@ -587,7 +592,7 @@ void Worker::Impl::run(Service& service) {
            io_.poll_one() != 0) {
       if (++events % kReadersEvery == 0) serve_readers();
     }
-    cut_ = turn_requests_ >= limits_.requests_per_turn;
+    cut_ = turn_requests_ >= limits_.requests_per_turn || events >= limits_.requests_per_turn;
     woken_.store(false, std::memory_order_seq_cst);
     const TimePoint begun = now_;
     handed_late_ = false;
@@ -760,19 +765,23 @@ void Worker::Impl::adopt(int fd, const sockaddr_storage& peer) {
 void Worker::Impl::arm_read(Connection& c) {
   if (c.reading || c.in_lane) return;
   if (!c.lingering && (c.eof || c.last || c.resumable || !room(c))) return;
-  if (may_use_lane(c)) return arm_lane(c);
   c.in.adapt();
+  if (may_use_lane(c)) return arm_lane(c);
+  // Others have been ready for longer. To read at once what has come meanwhile would serve the same
+  // few connections again and again.
+  if (cut_) return queue_read(c);
   c.reading = true;
   ++operations_;
-  if (cut_) {
-    // Others have been ready for longer. To read at once what has come meanwhile would serve the
-    // same few connections again and again; so it takes its place behind theirs.
-    c.socket.async_wait(Socket::wait_read,
-                        Handler<Connection, &Connection::on_ready>{&c, &c.read_memory});
-  } else {
-    c.socket.async_read_some(c.in.prepare(most_buffered()),
-                             Handler<Connection, &Connection::on_readable>{&c, &c.read_memory});
-  }
+  c.socket.async_read_some(c.in.prepare(most_buffered()),
+                           Handler<Connection, &Connection::on_readable>{&c, &c.read_memory});
+}
+
+// Reads when the connection's turn comes: behind all that are ready now.
+void Worker::Impl::queue_read(Connection& c) {
+  c.reading = true;
+  ++operations_;
+  c.socket.async_wait(Socket::wait_read,
+                      Handler<Connection, &Connection::on_ready>{&c, &c.read_memory});
 }
 
 // Reads what has come, from the socket itself.
@@ -846,15 +855,19 @@ void Worker::Impl::on_readers(error_code ec) {
   if (ec) return;
   touch();
   serve_readers();
-  wait_for_readers();
+  if (lane_requests_ < lane_bound()) wait_for_readers();  // else in the next turn
 }
 
-// Reads, answers and sends at once, whatever else this turn has to do.
+// Reads, answers and sends at once, whatever else this turn has to do: one request of each who is
+// ready, and of all no more than a part of what a turn may take, so that writers are not kept
+// waiting either.
 void Worker::Impl::serve_readers() {
-  if (lane_size_ == 0) return;
+  if (lane_size_ == 0 || lane_requests_ >= lane_bound()) return;
   epoll_event ready[kReadersAtOnce];
-  const int n = ::epoll_wait(lane_.native_handle(), ready, kReadersAtOnce, 0);
+  const std::size_t most = std::min<std::size_t>(kReadersAtOnce, lane_bound() - lane_requests_);
+  const int n = ::epoll_wait(lane_.native_handle(), ready, static_cast<int>(most), 0);
   if (n <= 0) return;
+  lane_requests_ += static_cast<std::size_t>(n);
   // What others of this turn have to send or read comes in its time.
   const std::size_t others = dirty_.size();
   const std::size_t others_rearm = rearm_.size();
@@ -882,20 +895,24 @@ void Worker::Impl::leave_lane(Connection& c) {
   c.in_lane = false;
 }
 
+// Takes one request out of the socket, and only if it reads: whatever follows it is looked at anew.
 void Worker::Impl::read_in_lane(Connection& c) {
+  if (c.lingering) return arm_read(c);
   const int fd = c.socket.native_handle();
-  char first[5];
-  const ssize_t seen = ::recv(fd, first, sizeof first, MSG_PEEK | MSG_DONTWAIT);
-  const std::string_view start(first, seen > 0 ? static_cast<std::size_t>(seen) : 0);
-  if (!start.starts_with("GET ") && start != "HEAD ") {
-    c.reads = 0;
-    return arm_read(c);
-  }
   const auto room = c.in.prepare(most_buffered());
-  const ssize_t n = ::recv(fd, room.data(), room.size(), MSG_DONTWAIT);
+  const ssize_t seen = ::recv(fd, room.data(), room.size(), MSG_PEEK | MSG_DONTWAIT);
+  const std::string_view next(static_cast<const char*>(room.data()),
+                              seen > 0 ? static_cast<std::size_t>(seen) : 0);
+  const std::size_t end = next.find("\r\n\r\n");
+  const bool reads = next.starts_with("GET ") || next.starts_with("HEAD ");
+  if (!reads || end == std::string_view::npos) {
+    c.reads = 0;
+    return queue_read(c);
+  }
+  const ssize_t n = ::recv(fd, room.data(), end + 4, MSG_DONTWAIT);
   if (n <= 0) {
     c.reads = 0;
-    return arm_read(c);
+    return queue_read(c);
   }
   count_.bytes_in.add(static_cast<std::uint64_t>(n));
   c.in.commit(static_cast<std::size_t>(n));

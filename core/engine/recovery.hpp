@@ -1,6 +1,7 @@
 // Folding a SKU's log into its state: at start, and in the audit tools.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "core/engine/observer.hpp"
@@ -24,6 +25,13 @@ struct Folded {
 // decision; pass nullptr for none. Fails, naming SKU and position, at the first damage.
 Result<Folded> fold(const EventLog& log, const SkuHead& sku, FoldFrom from, SaleObserver* observer,
                     Seq until = Seq{~0ULL});
+
+// Passes on, in order, the blocks that follow `from` up to the one that holds position `last` (at
+// most the recorded head's), each checked whole and against the one before it; `visit` may fail,
+// which ends it. Returns the head of the last block that ends at or before `last`. Fails, naming
+// SKU and position, at the first damage, and when the chain does not lead to the recorded head.
+Result<Head> follow(const EventLog& log, const SkuHead& sku, const Head& from, Seq last,
+                    const std::function<Result<void>(const BlockView&)>& visit);
 
 // Passes everything on to several observers, in order.
 class Observers final : public SaleObserver {

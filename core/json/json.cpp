@@ -1,5 +1,6 @@
 #include "core/json/json.hpp"
 
+#include <algorithm>
 #include <charconv>
 #include <chrono>
 #include <cstring>
@@ -10,8 +11,43 @@ namespace {
 
 constexpr char kHex[] = "0123456789abcdef";
 
-// The length of the well-formed UTF-8 sequence at the start of `s`, 0 when it is malformed
-// (overlong, a surrogate, beyond U+10FFFF or cut off).
+constexpr bool is_plain(unsigned char c) { return c >= 0x20 && c < 0x7f && c != '"' && c != '\\'; }
+
+// Of a well-formed sequence: whether it steers what shows it. U+0080 to U+009F are C1 controls;
+// U+202A to U+202E and U+2066 to U+2069 turn the direction of the text around them.
+constexpr bool is_steering(std::string_view utf8) {
+  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(utf8[i]); };
+  if (utf8.size() == 2) return byte(0) == 0xc2 && byte(1) < 0xa0;
+  if (utf8.size() != 3 || byte(0) != 0xe2) return false;
+  return (byte(1) == 0x80 && byte(2) >= 0xaa && byte(2) <= 0xae) ||
+         (byte(1) == 0x81 && byte(2) >= 0xa6 && byte(2) <= 0xa9);
+}
+
+// Appends a character of two or three bytes of UTF-8 as an escape of four hexadecimal digits.
+void append_escaped(std::string& out, std::string_view utf8) {
+  unsigned code = static_cast<unsigned char>(utf8[0]) & (utf8.size() == 2 ? 0x1fu : 0xfu);
+  for (const char c : utf8.substr(1)) code = code << 6 | (static_cast<unsigned char>(c) & 0x3fu);
+  out += "\\u";
+  for (int shift = 12; shift >= 0; shift -= 4) out += kHex[code >> shift & 0xf];
+}
+
+void put_digits(char* at, unsigned value, std::size_t width) {
+  for (std::size_t i = width; i-- > 0; value /= 10) at[i] = static_cast<char>('0' + value % 10);
+}
+
+// Reads exactly `width` digits; -1 when they are not all digits.
+int get_digits(std::string_view s, std::size_t at, std::size_t width) {
+  if (at + width > s.size()) return -1;
+  int value = 0;
+  for (std::size_t i = at; i < at + width; ++i) {
+    if (s[i] < '0' || s[i] > '9') return -1;
+    value = value * 10 + (s[i] - '0');
+  }
+  return value;
+}
+
+}  // namespace
+
 std::size_t utf8_length(std::string_view s) {
   const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(s[i]); };
   const auto continues = [&](std::size_t from, std::size_t to) {
@@ -39,25 +75,6 @@ std::size_t utf8_length(std::string_view s) {
   return 0;
 }
 
-constexpr bool is_plain(unsigned char c) { return c >= 0x20 && c < 0x7f && c != '"' && c != '\\'; }
-
-void put_digits(char* at, unsigned value, std::size_t width) {
-  for (std::size_t i = width; i-- > 0; value /= 10) at[i] = static_cast<char>('0' + value % 10);
-}
-
-// Reads exactly `width` digits; -1 when they are not all digits.
-int get_digits(std::string_view s, std::size_t at, std::size_t width) {
-  if (at + width > s.size()) return -1;
-  int value = 0;
-  for (std::size_t i = at; i < at + width; ++i) {
-    if (s[i] < '0' || s[i] > '9') return -1;
-    value = value * 10 + (s[i] - '0');
-  }
-  return value;
-}
-
-}  // namespace
-
 void append_json_string(std::string& out, std::string_view text) {
   out += '"';
   std::size_t plain = 0;  // start of the run not yet copied
@@ -70,6 +87,12 @@ void append_json_string(std::string& out, std::string_view text) {
     }
     const std::size_t length = c < 0x80 ? 1 : utf8_length(text.substr(i));
     if (length > 1) {
+      const std::string_view character = text.substr(i, length);
+      if (is_steering(character)) {
+        out.append(text, plain, i - plain);
+        append_escaped(out, character);
+        plain = i + length;
+      }
       i += length;
       continue;
     }
@@ -94,6 +117,17 @@ void append_json_string(std::string& out, std::string_view text) {
   }
   out.append(text, plain, text.size() - plain);
   out += '"';
+}
+
+void append_word(std::string& out, std::string_view text) {
+  const bool plain = !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
+    return c > ' ' && c < 0x7f && c != '"' && c != '\\' && c != '=';
+  });
+  if (plain) {
+    out += text;
+  } else {
+    append_json_string(out, text);
+  }
 }
 
 Rfc3339 rfc3339(Timestamp t) {

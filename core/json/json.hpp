@@ -16,8 +16,19 @@
 
 namespace fairsale {
 
-// Appends `text` as a JSON string with its quotes. Bytes that are not UTF-8 become U+FFFD.
+// Appends `text` as a JSON string with its quotes. Bytes that are not UTF-8 become U+FFFD. What
+// would steer a terminal or turn the direction of the text is escaped, so that the string can be
+// shown as it is: control characters (C0, DEL, C1) and bidirectional controls.
 void append_json_string(std::string& out, std::string_view text);
+
+// The same when `text` is empty or has anything but plain ASCII in it, a space, a quote, a
+// backslash or '='; else `text` as it is. For lines that people read: nobody's name can pass for
+// another word or begin a line.
+void append_word(std::string& out, std::string_view text);
+
+// The length of the well-formed UTF-8 sequence at the start of `s`, which is not empty; 0 when it
+// is malformed (overlong, a surrogate, beyond U+10FFFF or cut off).
+std::size_t utf8_length(std::string_view s);
 
 // "2026-11-24T06:00:00.000Z": 24 characters, for the years 0000 to 9999.
 using Rfc3339 = std::array<char, 24>;

@@ -132,6 +132,7 @@ Result<BlockView> BlockView::parse(std::span<const std::byte> bytes) {
   if (sha256(bytes.first(covered)) != view.digest_) {
     return fail(Fault::damaged, "the block's digest does not match its content");
   }
+  view.bytes_ = bytes;
   view.payload_ = bytes.subspan(kHeaderSize, payload_size);
   return view;
 }

@@ -78,8 +78,11 @@ class BlockView {
   // Checks everything that the bytes alone can show. Does not know what came before.
   static Result<BlockView> parse(std::span<const std::byte>);
 
+  // The whole block, as sealed.
+  std::span<const std::byte> bytes() const { return bytes_; }
   const BlockHeader& header() const { return header_; }
   const Digest& digest() const { return digest_; }
+  std::span<const std::byte> payload() const { return payload_; }
   Seq last() const { return Seq{header_.first.value + header_.count - 1}; }
 
   // Checks that this block continues a log whose head is `head`: SKU aside, gap-free position,
@@ -120,6 +123,7 @@ class BlockView {
 
   BlockHeader header_;
   Digest digest_;
+  std::span<const std::byte> bytes_;
   std::span<const std::byte> payload_;
 };
 

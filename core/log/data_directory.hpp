@@ -12,8 +12,8 @@ namespace fairsale {
 
 // What to do about damage; ends the message of each refusal.
 inline constexpr std::string_view kDamageAdvice =
-    "Keep a copy of the directory as it is, then restore a backup; a later version of fairsale "
-    "brings `fairsale repair`.";
+    "Keep a copy of the directory as it is, then restore a backup; `fairsale "
+    "repair` says what can be kept.";
 
 // Creates the directory and those above it, durably, unless they are there.
 Result<void> ensure_directory(const std::filesystem::path& directory);

@@ -29,6 +29,11 @@ struct SkuHead {
   Head head;
 };
 
+struct LastBlock {
+  SkuId sku;
+  Seq first;  // the position of the block's first event
+};
+
 // A processor's state at a position, so that recovery need not fold the log from its start. May
 // always be deleted.
 struct Snapshot {
@@ -58,7 +63,18 @@ class EventLog {
   // The heads of all SKUs as recorded with their last blocks, ordered by id.
   virtual Result<std::vector<SkuHead>> heads() const = 0;
 
-  // Keeps `sale` as the SKU's newest snapshot (older ones are dropped, the latest two stay).
+  // The same as far as they are known to be durable: what lies behind such a head, up to that of
+  // heads(), is provisional. It was found whole, but is not on record as acknowledged, and a power
+  // failure may still take it back. A SKU of which nothing is known to be durable has an empty
+  // head. Differs from heads() only in a log that was opened for reading only.
+  virtual Result<std::vector<SkuHead>> durable_heads() const { return heads(); }
+
+  // The last block of each SKU that has any, by id, as stored: by the blocks' keys alone, whatever
+  // heads() says. Where the two differ, one of them was changed behind the log's back.
+  virtual Result<std::vector<LastBlock>> last_blocks() const = 0;
+
+  // Keeps `sale` as the SKU's newest snapshot. The latest two stay, and of those before, as many
+  // as a store may keep so that their number and size stay in proportion (snapshot_files.hpp).
   // Not synced: losing one costs time, not data; a failure leaves the log alive. Thread-safe, for
   // different SKUs.
   virtual Result<void> put_snapshot(SkuId sku, const Head& at, const Sale& sale) = 0;

@@ -91,6 +91,15 @@ Result<std::vector<SkuHead>> MemoryLog::heads() const {
   return heads;
 }
 
+Result<std::vector<LastBlock>> MemoryLog::last_blocks() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<LastBlock> blocks;
+  for (const auto& [id, sku] : skus_) {
+    if (!sku.blocks.empty()) blocks.push_back({id, sku.blocks.rbegin()->first});
+  }
+  return blocks;
+}
+
 Result<void> MemoryLog::put_snapshot(SkuId sku, const Head& at, const Sale& sale) {
   Collect sink;
   sale.serialize(sink);

@@ -15,6 +15,7 @@ class MemoryLog : public EventLog {
   Result<void> read(SkuId sku, Seq from,
                     const std::function<bool(const BlockView&)>& visit) const override;
   Result<std::vector<SkuHead>> heads() const override;
+  Result<std::vector<LastBlock>> last_blocks() const override;
   Result<void> put_snapshot(SkuId sku, const Head& at, const Sale& sale) override;
   Result<std::optional<Snapshot>> snapshot(SkuId sku, Seq at_most) const override;
   void settle() override {}

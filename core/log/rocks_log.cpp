@@ -1,16 +1,12 @@
 #include "core/log/rocks_log.hpp"
 
 #include <fmt/format.h>
-#include <rocksdb/cache.h>
-#include <rocksdb/db.h>
 #include <rocksdb/env.h>
-#include <rocksdb/listener.h>
-#include <rocksdb/table.h>
+#include <rocksdb/utilities/debug.h>
 
 #include <array>
 #include <atomic>
 #include <chrono>
-#include <cstdarg>
 #include <cstring>
 #include <mutex>
 #include <optional>
@@ -25,6 +21,7 @@
 #include "core/log/files.hpp"
 #include "core/log/head_record.hpp"
 #include "core/log/little_endian.hpp"
+#include "core/log/rocks_database.hpp"
 #include "core/log/snapshot_files.hpp"
 #include "core/log/wal_scan.hpp"
 #include "core/log/zeroed_wal.hpp"
@@ -35,134 +32,12 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr std::size_t kMiB = std::size_t{1} << 20;
-
-rocksdb::Slice slice(const Key& key) { return {key.data(), key.size()}; }
-
-std::span<const std::byte> bytes_of(const rocksdb::Slice& s) {
-  return std::as_bytes(std::span(s.data(), s.size()));
-}
-
 Head head_after(const BlockView& b) { return {b.last(), b.header().time, b.digest()}; }
-
-tl::unexpected<Error> rocks_failure(std::string_view what, const rocksdb::Status& s) {
-  if (s.IsNoSpace()) {
-    return fail(Fault::full, fmt::format("{}: no space left on the disk ({}); free some space and "
-                                         "start again",
-                                         what, s.ToString()));
-  }
-  const bool damaged = s.IsCorruption();
-  return fail(damaged ? Fault::damaged : Fault::io,
-              fmt::format("{}: RocksDB says: {}", what, s.ToString()));
-}
 
 tl::unexpected<Error> with_advice(Error e) {
   if (e.fault == Fault::damaged) e.message += fmt::format(" {}", kDamageAdvice);
   return tl::unexpected(std::move(e));
 }
-
-// RocksDB's log of its own doings goes nowhere. As Debian builds it, its logger aborts the process
-// when the disk is full; and what matters comes back as a Status.
-class NoInfoLog : public rocksdb::Logger {
- public:
-  using Logger::Logv;
-  void Logv(const char*, va_list) override {}
-};
-
-// What reached the disk before a failed write or sync is not known, so RocksDB must not resume by
-// itself; it would when a full disk has space again.
-class NeverResume : public rocksdb::EventListener {
- public:
-  void OnErrorRecoveryBegin(rocksdb::BackgroundErrorReason, rocksdb::Status,
-                            bool* auto_recovery) override {
-    *auto_recovery = false;
-  }
-};
-
-rocksdb::DBOptions database_options(const RocksLogOptions& o) {
-  rocksdb::DBOptions d;
-  if (o.env != nullptr) d.env = o.env;
-  d.paranoid_checks = true;
-  // The default drops synced commits silently after one flipped bit. What a crash tears is cut off
-  // by recover() before RocksDB looks; whatever RocksDB still finds is damage.
-  d.wal_recovery_mode = rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
-  // Old bytes in a reused file could pass for a tail.
-  d.recycle_log_file_num = 0;
-  // Each of these weakens what a returned write means, or how a damaged log is found out.
-  d.unordered_write = false;
-  d.enable_pipelined_write = false;
-  d.two_write_queues = false;
-  d.manual_wal_flush = false;
-  d.wal_compression = rocksdb::kNoCompression;
-  d.track_and_verify_wals_in_manifest = false;
-  d.max_bgerror_resume_count = 0;
-  d.listeners.push_back(std::make_shared<NeverResume>());
-  // Bounds recovery: this much may have to be replayed.
-  d.max_total_wal_size = 128 * kMiB;
-  d.max_background_jobs = 2;
-  d.max_open_files = 512;
-  d.info_log = std::make_shared<NoInfoLog>();
-  d.stats_dump_period_sec = 0;
-  d.stats_persist_period_sec = 0;
-  d.skip_stats_update_on_db_open = true;
-  return d;
-}
-
-rocksdb::ColumnFamilyOptions family_options(std::size_t write_buffer) {
-  rocksdb::ColumnFamilyOptions c;
-  c.write_buffer_size = write_buffer;
-  c.max_write_buffer_number = 3;
-  // One compression at all levels, so that files that do not overlap move down without a rewrite.
-  c.compression = rocksdb::kLZ4Compression;
-  rocksdb::BlockBasedTableOptions t;
-  t.block_cache = rocksdb::NewLRUCache(16 * kMiB);
-  t.block_size = std::size_t{16} * 1024;
-  // A long log is read ahead of the fold, in steps that grow; a short one, of which there may be a
-  // hundred thousand, is not.
-  t.max_auto_readahead_size = kMiB;
-  c.table_factory.reset(rocksdb::NewBlockBasedTableFactory(t));
-  return c;
-}
-
-std::vector<rocksdb::ColumnFamilyDescriptor> families() {
-  return {{rocksdb::kDefaultColumnFamilyName, family_options(64 * kMiB)},
-          {"heads", family_options(8 * kMiB)}};
-}
-
-// An open database and its column families, closed in the right order.
-struct Database {
-  std::unique_ptr<rocksdb::DB> db;
-  rocksdb::ColumnFamilyHandle* blocks = nullptr;
-  rocksdb::ColumnFamilyHandle* heads = nullptr;
-
-  Database() = default;
-  Database(Database&& other) noexcept { *this = std::move(other); }
-  Database& operator=(Database&& other) noexcept {
-    std::swap(db, other.db);
-    std::swap(blocks, other.blocks);
-    std::swap(heads, other.heads);
-    return *this;
-  }
-  ~Database() {
-    if (!db) return;
-    db->DestroyColumnFamilyHandle(blocks);
-    db->DestroyColumnFamilyHandle(heads);
-    db->Close().PermitUncheckedError();
-  }
-
-  // `open` calls one of RocksDB's ways to open.
-  template <class Open>
-  static rocksdb::Status open(Database& out, Open&& open) {
-    rocksdb::DB* db = nullptr;
-    std::vector<rocksdb::ColumnFamilyHandle*> handles;
-    const rocksdb::Status s = open(&handles, &db);
-    if (!s.ok()) return s;
-    out.db.reset(db);
-    out.blocks = handles[0];
-    out.heads = handles[1];
-    return s;
-  }
-};
 
 class RocksLog : public EventLog {
  public:
@@ -187,6 +62,8 @@ class RocksLog : public EventLog {
   Result<void> read(SkuId sku, Seq from,
                     const std::function<bool(const BlockView&)>& visit) const override;
   Result<std::vector<SkuHead>> heads() const override;
+  Result<std::vector<SkuHead>> durable_heads() const override;
+  Result<std::vector<LastBlock>> last_blocks() const override;
   Result<void> put_snapshot(SkuId sku, const Head& at, const Sale& sale) override;
   Result<std::optional<Snapshot>> snapshot(SkuId sku, Seq at_most) const override;
   void settle() override;
@@ -214,6 +91,7 @@ class RocksLog : public EventLog {
                            std::size_t skus);
   Result<std::vector<std::pair<SkuId, HeadRecord>>> head_records() const;
   Result<std::optional<HeadRecord>> head_record(SkuId sku) const;
+  Result<Head> head_as_of(SkuId sku, std::uint64_t sequence) const;
   Result<bool> ends_a_block(SkuId sku, Seq seq, const Digest&) const;
   std::string describe(SkuId sku) const;
   tl::unexpected<Error> die(Error);
@@ -233,6 +111,8 @@ class RocksLog : public EventLog {
   std::optional<AckedFile> acked_;
   std::uint64_t acked_sequence_ = 0;
 
+  std::optional<std::uint64_t> durable_sequence_;  // of a reader: nothing behind it is provisional
+
   SnapshotFiles snapshots_;
 };
 
@@ -241,7 +121,7 @@ Result<RocksLog::Tables> RocksLog::tables() const {
   // An empty directory in place of that of the write-ahead log; nothing is written to either.
   auto no_wal = ScratchDirectory::create();
   if (!no_wal) return tl::unexpected(no_wal.error());
-  rocksdb::DBOptions d = database_options(options_);
+  rocksdb::DBOptions d = database_options(options_.env);
   d.wal_dir = no_wal->path().string();
   Database db;
   const rocksdb::Status s = Database::open(db, [&](auto* handles, auto* out) {
@@ -291,8 +171,8 @@ tl::unexpected<Error> RocksLog::gone(const Acked& acked) const {
 // Whether all column families have been created: RocksDB makes them one by one.
 bool RocksLog::has_families() const {
   std::vector<std::string> names;
-  const rocksdb::Status s =
-      rocksdb::DB::ListColumnFamilies(database_options(options_), log_directory().string(), &names);
+  const rocksdb::Status s = rocksdb::DB::ListColumnFamilies(database_options(options_.env),
+                                                            log_directory().string(), &names);
   if (!s.ok()) return true;  // recover() says what is wrong
   for (const auto& family : families()) {
     if (std::find(names.begin(), names.end(), family.name) == names.end()) return false;
@@ -421,7 +301,7 @@ Result<void> RocksLog::open(const std::optional<Acked>& acked, RecoveryReport& r
 
   // RocksDB creates its directory, but first complains on standard error that there is none.
   if (auto ok = ensure_directory(log_directory()); !ok) return ok;
-  rocksdb::DBOptions d = database_options(options_);
+  rocksdb::DBOptions d = database_options(options_.env);
   const rocksdb::Env* base = options_.env != nullptr ? options_.env : rocksdb::Env::Default();
   env_ = rocksdb::NewCompositeEnv(with_zeroed_wal(base->GetFileSystem()));
   d.env = env_.get();
@@ -577,7 +457,7 @@ Result<void> RocksLog::open_secondary(RecoveryReport& report) {
     if (*acked && (*acked)->sequence != 0) return gone(**acked);
     return fail(Fault::not_found, fmt::format("{} holds no log yet", options_.directory.string()));
   }
-  rocksdb::DBOptions d = database_options(options_);
+  rocksdb::DBOptions d = database_options(options_.env);
   d.max_open_files = -1;  // so that files which the writer deletes stay readable
   rocksdb::Status s;
   if (is_taken(options_.directory)) {
@@ -615,6 +495,10 @@ Result<void> RocksLog::open_secondary(RecoveryReport& report) {
   if (*acked) {
     if (auto ok = keeps(**acked); !ok) return with_advice(ok.error());
   }
+  // Read again: what was under way when the log was copied has mostly been acknowledged since.
+  const auto since = AckedFile::read(options_.directory / "ACKED");
+  if (!since) return tl::unexpected(since.error());
+  if (*since) durable_sequence_ = (*since)->sequence;
   return {};
 }
 
@@ -751,6 +635,61 @@ Result<std::vector<SkuHead>> RocksLog::heads() const {
   heads.reserve(records->size());
   for (const auto& [sku, r] : *records) heads.push_back({sku, r.head});
   return heads;
+}
+
+Result<std::vector<SkuHead>> RocksLog::durable_heads() const {
+  auto all = heads();
+  if (!all || !durable_sequence_ || database_.db->GetLatestSequenceNumber() <= *durable_sequence_) {
+    return all;
+  }
+  for (SkuHead& h : *all) {
+    const auto durable = head_as_of(h.sku, *durable_sequence_);
+    if (!durable) return tl::unexpected(durable.error());
+    h.head = *durable;
+  }
+  return all;
+}
+
+// The SKU's head when the commits up to this sequence number had been made; empty when there was
+// none yet. Only for a database that nobody writes to through this handle: what is still only in
+// the write-ahead log is then in memory with every version of a head.
+Result<Head> RocksLog::head_as_of(SkuId sku, std::uint64_t sequence) const {
+  const HeadKey key = head_key(sku);
+  const rocksdb::Slice name(key.data(), key.size());
+  // The versions come newest first, and few are newer than what was acknowledged.
+  for (std::size_t most = 16;; most *= 16) {
+    std::vector<rocksdb::KeyVersion> versions;
+    const rocksdb::Status s = rocksdb::GetAllKeyVersions(database_.db.get(), database_.heads, name,
+                                                         name, most, &versions);
+    if (!s.ok()) return rocks_failure(fmt::format("{}: cannot read its head", describe(sku)), s);
+    for (const rocksdb::KeyVersion& v : versions) {
+      if (v.sequence > sequence) continue;
+      const auto r = decode_head(sku, v.value);
+      if (!r) return fail(Fault::damaged, fmt::format("{}: its head is damaged", describe(sku)));
+      return r->head;
+    }
+    if (versions.size() < most) return Head{};
+  }
+}
+
+Result<std::vector<LastBlock>> RocksLog::last_blocks() const {
+  rocksdb::ReadOptions ro;
+  ro.fill_cache = false;
+  const std::unique_ptr<rocksdb::Iterator> it(database_.db->NewIterator(ro, database_.blocks));
+  std::vector<LastBlock> blocks;
+  it->SeekToFirst();
+  while (it->Valid()) {
+    const auto key = parse_key(it->key().ToStringView());
+    if (!key) return fail(Fault::damaged, "the log holds a key that is not one of a block.");
+    // From its first block to its last, past all between.
+    it->SeekForPrev(slice(block_key(key->sku, Seq{~std::uint64_t{0}})));
+    const auto last = it->Valid() ? parse_key(it->key().ToStringView()) : std::nullopt;
+    if (!last || last->sku != key->sku) break;
+    blocks.push_back({last->sku, last->first});
+    it->Next();
+  }
+  if (!it->status().ok()) return rocks_failure("cannot read the blocks' keys", it->status());
+  return blocks;
 }
 
 // "SKU sneaker-1 (0123456789abcdef)", or the id alone when the first block does not tell the name.

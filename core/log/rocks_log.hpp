@@ -57,7 +57,10 @@ struct RecoveryReport {
 //
 // Closing: when the EventLog is destroyed. No call may be under way then. A reader opened with
 // read_only sees what was written by the time it was opened, which may be some milliseconds ahead
-// of what is durable; to see more, open another.
+// of what is durable; to see more, open another. Its durable_heads() end where ACKED did just after
+// the opening. Beside a running server that is a commit or none behind heads(). At rest, what a
+// process that was killed had no time to acknowledge stays provisional until the next opening for
+// writing takes it over. Without a legible ACKED, all that was read counts as durable.
 Result<std::unique_ptr<EventLog>> open_rocks_log(const RocksLogOptions&, RecoveryReport&);
 
 }  // namespace fairsale

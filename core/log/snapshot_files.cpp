@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
@@ -25,7 +26,8 @@ namespace {
 constexpr std::uint32_t kMagic = 0x4e535346;  // "FSSN" as bytes
 constexpr std::uint16_t kVersion = 1;
 constexpr std::size_t kHeaderSize = 108;
-constexpr std::size_t kKept = 2;
+constexpr std::size_t kKept = 2;                               // of the latest
+constexpr std::uint64_t kSparseFrom = std::uint64_t{1} << 20;  // before, folding is fast enough
 constexpr std::size_t kBuffer = std::size_t{256} * 1024;
 constexpr std::string_view kUnfinished = ".unfinished";
 
@@ -140,6 +142,23 @@ class FileSource : public ByteSource {
   Sha256* sha_;
 };
 
+// Reads the header and checks it against the place where the file lies.
+Result<Header> read_header(const File& file, const fs::path& path, SkuId sku, Seq seq) {
+  std::array<std::byte, kHeaderSize> bytes;
+  const auto n = read_at(file, path, 0, bytes);
+  if (!n) return tl::unexpected(n.error());
+  if (*n != kHeaderSize) {
+    return fail(Fault::damaged, fmt::format("the file is cut short: {} bytes", *n));
+  }
+  const auto h = decode(bytes);
+  if (!h) return fail(Fault::damaged, "its header does not check out");
+  if (h->sku != sku || h->head.seq != seq) {
+    return fail(Fault::damaged, fmt::format("its header is of SKU {:016x}, position {}",
+                                            h->sku.value, h->head.seq.value));
+  }
+  return *h;
+}
+
 Digest digest_of(const File& file, const fs::path& name, std::uint64_t size) {
   Sha256 sha;
   FileSource source(file, name, size, &sha);
@@ -170,14 +189,39 @@ std::vector<std::uint64_t> positions_in(const fs::path& directory) {
   return positions;
 }
 
+// Numbers the intervals between the positions 2^n and 1.5 * 2^n; what is before kSparseFrom is one.
+int interval_of(std::uint64_t seq) {
+  if (seq < kSparseFrom) return 0;
+  const auto bits = static_cast<int>(std::bit_width(seq));
+  return 2 * bits + static_cast<int>(seq >> (bits - 2) & 1);
+}
+
+// Which of these positions, newest first, are not to be kept when `at` is the newest of the log.
+std::vector<std::uint64_t> superfluous(const std::vector<std::uint64_t>& positions,
+                                       std::uint64_t at) {
+  std::vector<std::uint64_t> out;
+  std::size_t kept = 0;
+  for (std::size_t i = 0; i < positions.size(); ++i) {
+    const std::uint64_t seq = positions[i];
+    // Positions after `at` are of a log that was since replaced by an older one.
+    const bool of_this_log = seq <= at;
+    if (of_this_log && kept < kKept) {
+      ++kept;
+      continue;
+    }
+    const bool first_of_interval =
+        i + 1 == positions.size() || interval_of(positions[i + 1]) != interval_of(seq);
+    if (of_this_log && seq >= kSparseFrom && first_of_interval) continue;
+    out.push_back(seq);
+  }
+  return out;
+}
+
 std::optional<Snapshot> load(const fs::path& path, SkuId sku, Seq seq) {
   auto file = open_file(path, O_RDONLY);
   if (!file) return std::nullopt;
-  std::array<std::byte, kHeaderSize> bytes;
-  const auto n = read_at(*file, path, 0, bytes);
-  if (!n || *n != kHeaderSize) return std::nullopt;
-  const auto h = decode(bytes);
-  if (!h || h->sku != sku || h->head.seq != seq) return std::nullopt;
+  const auto h = read_header(*file, path, sku, seq);
+  if (!h) return std::nullopt;
   // restore() checks what it reads, so it may run before the digest is known, which for a large
   // state another thread finds out meanwhile; its result counts only when the digest is right and
   // the file ends where it should.
@@ -194,6 +238,32 @@ std::optional<Snapshot> load(const fs::path& path, SkuId sku, Seq seq) {
 }
 
 }  // namespace
+
+struct StoredSnapshot::Impl {
+  Impl(File f, fs::path p, const Header& h)
+      : file(std::move(f)), path(std::move(p)), header(h), source(file, path, h.size, nullptr) {}
+
+  const File file;
+  const fs::path path;
+  const Header header;
+  FileSource source;
+};
+
+StoredSnapshot::StoredSnapshot(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+StoredSnapshot::~StoredSnapshot() = default;
+StoredSnapshot::StoredSnapshot(StoredSnapshot&&) noexcept = default;
+StoredSnapshot& StoredSnapshot::operator=(StoredSnapshot&&) noexcept = default;
+
+const Head& StoredSnapshot::head() const { return impl_->header.head; }
+const Digest& StoredSnapshot::state() const { return impl_->header.state; }
+std::uint64_t StoredSnapshot::size() const { return impl_->header.size; }
+std::span<const std::byte> StoredSnapshot::next() { return impl_->source.next(); }
+
+std::uint64_t StoredSnapshot::stored_bytes() const {
+  std::error_code ec;
+  const std::uint64_t all = fs::file_size(impl_->path, ec);
+  return ec || all < kHeaderSize ? 0 : all - kHeaderSize;
+}
 
 SnapshotFiles::SnapshotFiles(fs::path directory, bool writable) : directory_(std::move(directory)) {
   if (!writable) return;
@@ -228,10 +298,7 @@ Result<void> SnapshotFiles::put(SkuId sku, const Head& at, const Sale& sale) {
     fs::remove(fresh, ec);
     return written;
   }
-  // Positions after this one are of a log that was since replaced by an older one.
-  std::size_t kept = 0;
-  for (const std::uint64_t seq : positions_in(directory)) {
-    if (seq <= at.seq.value && kept++ < kKept) continue;
+  for (const std::uint64_t seq : superfluous(positions_in(directory), at.seq.value)) {
     fs::remove(directory / file_name(seq), ec);
   }
   return {};
@@ -246,6 +313,34 @@ std::optional<Snapshot> SnapshotFiles::newest(
     if (s && in_log(s->head)) return s;
   }
   return std::nullopt;
+}
+
+std::vector<SnapshotName> SnapshotFiles::all() const {
+  std::vector<SnapshotName> names;
+  std::error_code ec;
+  for (auto it = fs::directory_iterator(directory_, ec); !ec && it != fs::directory_iterator();
+       it.increment(ec)) {
+    const std::string name = it->path().filename().string();
+    std::uint64_t sku = 0;
+    const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), sku, 16);
+    if (error != std::errc() || end != name.data() + name.size()) continue;
+    for (const std::uint64_t seq : positions_in(it->path())) {
+      names.push_back({SkuId{sku}, Seq{seq}});
+    }
+  }
+  std::sort(names.begin(), names.end(), [](const SnapshotName& a, const SnapshotName& b) {
+    return std::pair(a.sku, a.seq) < std::pair(b.sku, b.seq);
+  });
+  return names;
+}
+
+Result<StoredSnapshot> SnapshotFiles::open(const SnapshotName& name) const {
+  const fs::path path = directory_of(directory_, name.sku) / file_name(name.seq.value);
+  auto file = open_file(path, O_RDONLY);
+  if (!file) return tl::unexpected(file.error());
+  const auto header = read_header(*file, path, name.sku, name.seq);
+  if (!header) return tl::unexpected(header.error());
+  return StoredSnapshot(std::make_unique<StoredSnapshot::Impl>(std::move(*file), path, *header));
 }
 
 }  // namespace fairsale

@@ -587,6 +587,13 @@ TEST_F(Edge, AReaderDoesNotWaitForTheCrowdAndAWriterGainsNothingByReading) {
   after_the_crowd(post("/raw", "x"));
   EXPECT_GE(place_of("/raw"), kCrowd * kEach * 9u / 10);
 
+  // Nor by coming in the wake of a read.
+  for (int i = 0; i < 6; ++i) ASSERT_EQ(reader.exchange(get("/raw")).body, "raw\n");
+  after_the_crowd(get("/raw") + post("/echo/behind", "x"));
+  EXPECT_EQ(reader.receive().status, 200);
+  EXPECT_LT(place_of("/raw"), kCrowd * kEach / 2u);
+  EXPECT_GE(place_of("/echo/behind"), kCrowd * kEach * 9u / 10);
+
   // Back to being a reader, and away.
   for (int i = 0; i < 6; ++i) ASSERT_EQ(reader.exchange(get("/raw")).body, "raw\n");
   reader.finish_sending();

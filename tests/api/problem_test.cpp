@@ -24,6 +24,32 @@ TEST(Json, EscapesStrings) {
             "\"gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x8e\x81\"");
 }
 
+TEST(Json, EscapesWhatSteersATerminalOrTurnsText) {
+  EXPECT_EQ(json_text("a\xc2\x80\xc2\x9b"
+                      "31m"),
+            R"("a\u0080\u009b31m")");
+  EXPECT_EQ(json_text("\xe2\x80\xaa\xe2\x80\xae\xe2\x81\xa6\xe2\x81\xa9x"),
+            R"("\u202a\u202e\u2066\u2069x")");
+  // Their neighbours are letters and marks like others.
+  for (const char* plain : {"\xc2\xa0", "\xe2\x80\xa9", "\xe2\x80\xaf", "\xe2\x81\xa5",
+                            "\xe2\x81\xaa", "\xe3\x80\xaa"}) {
+    EXPECT_EQ(json_text(plain), '"' + std::string(plain) + '"');
+  }
+}
+
+TEST(Json, AWordIsQuotedUnlessItIsPlain) {
+  const auto word = [](std::string_view text) {
+    std::string out;
+    append_word(out, text);
+    return out;
+  };
+  EXPECT_EQ(word("anna-1:x"), "anna-1:x");
+  EXPECT_EQ(word(""), R"("")");
+  EXPECT_EQ(word("a b"), R"("a b")");
+  EXPECT_EQ(word("a=b"), R"("a=b")");
+  EXPECT_EQ(word("a\nb\x1b[2J"), R"("a\nb\u001b[2J")");
+}
+
 TEST(Json, ReplacesWhatIsNotUtf8) {
   for (const char* bad :
        {"\x80", "\xc0\xaf", "\xc3", "\xe0\x80\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xff"}) {

@@ -331,6 +331,18 @@ class OpenApi(Case):
             call("get", sale + "/audit-head", 403, sku="demo", token=alice)
             call("get", sale + "/audit-head", 404, sku="nothing", token=shop)
 
+            # Why: of every way that a purchase can go, as it stands now and once more at the end.
+            explanation = purchase + "/explanation"
+            told = call("get", explanation, 200, purchase=carol, token=operator).json
+            self.assertEqual(told["purchases"][0]["ahead"]["holding"]["purchases"], 2)
+            for one in (alices, bob, dave, refused):
+                call("get", explanation, 200, purchase=one, token=shop)
+            call("get", explanation, 401, purchase=carol)
+            call("get", explanation, 403, purchase=carol, token=alice)
+            call("get", explanation, 404, purchase="demo:999", token=shop)
+            call("get", explanation, 404, purchase="nothing:1", token=shop)
+            call("get", explanation, 404, purchase="demo", token=shop)
+
             # Paid, paid twice, failed, given up, refunded.
             money = {"amount": 4900, "currency": "EUR"}
             call("post", payment, 200, purchase=bob, token=shop,
@@ -426,6 +438,8 @@ class OpenApi(Case):
             call("patch", sale, 403, sku="demo", token=shop, body={"action": "close", **why})
             call("patch", sale, 404, sku="nothing", token=operator, body={"action": "pause", **why})
             call("patch", sale, 200, sku="demo", token=operator, body={"action": "close", **why})
+            for one in (alices, bob, carol, dave, refused):
+                call("get", explanation, 200, purchase=one, token=operator)
 
             good = {(p, m, int(s)) for p, m in self.document.operations()
                     for s in self.document.tree["paths"][p][m]["responses"]

@@ -1,6 +1,8 @@
 """The fairsale command: its exit codes, its tokens, and its replay beside a running server."""
 
 import json
+import os
+import shutil
 import subprocess
 
 from harness import PATIENCE, Case, main
@@ -30,6 +32,15 @@ class Tools(Case):
                 (["rush", nobody, "--patience", "0.3"], 3),
                 (["check", nobody, "--record", "/nowhere"], 3),
                 (["replay", "/nowhere"], 3),
+                (["state", "/nowhere"], 3),
+                (["state", "/nowhere", "--at", "noon"], 2),
+                (["state", "/nowhere", "--purchase", "demo:01"], 2),
+                (["explain", "/nowhere", "demo:2"], 3),
+                (["explain", "/nowhere"], 2),
+                (["explain", "/nowhere", "demo:2", "--customer", "anna"], 2),
+                (["what-if", "/nowhere", "--sku", "demo"], 3),
+                (["what-if", "/nowhere"], 2),
+                (["what-if", "/nowhere", "--sku", "demo", "--line-policy", "kind"], 2),
                 (["token", "--customer", "a b", "--key-file", "/nowhere"], 2),
                 (["token", "--customer", "alice", "--ttl", "0", "--key-file", "/nowhere"], 2),
         ]:
@@ -72,6 +83,94 @@ class Tools(Case):
             self.assertIn("sku other", text)
             self.assertIn(heads[-1]["state_digest"], text)
             server.tool("replay", server.data, "--sku", "nothing", code=3)
+
+
+    def test_a_full_disk_is_no_success(self):
+        """Data that did not reach stdout is a failure of the command, whatever it did."""
+        if not os.path.exists("/dev/full"):
+            self.skipTest("no /dev/full")
+        with self.server() as server:
+            server.open_sale("demo", stock=5)
+            purchase = server.buy("demo", "anna", "k").json["purchase"]
+            data, sale = server.data, ["--sku", "demo"]
+            record = server.path("record")
+            rush = ["rush", server.url, *sale, "--attempts", "1", "--customers", "1", "--quiet",
+                    "--token-file", server.path("shop-token"),
+                    "--operator-token-file", server.path("operator-token")]
+            for arguments in [
+                    ["--help"], ["--version"], ["replay", "--help"],
+                    ["replay", data], ["replay", data, "--json"], ["replay", data, "--scan-only"],
+                    ["state", data], ["state", data, "--json"],
+                    ["explain", data, purchase], ["explain", data, purchase, "--json"],
+                    ["what-if", data, *sale, "--stock", "0"],
+                    ["what-if", data, *sale, "--stock", "0", "--json"],
+                    ["backup", data, server.path("backup")],
+                    ["backup", data, server.path("backup"), "--json"],
+                    ["restore", server.path("backup"), server.path("restored")],
+                    ["restore", server.path("backup"), server.path("again"), "--json"],
+                    ["repair", data, "--json"],
+                    ["audit", data], ["audit", data, "--json"],
+                    ["log", "show", data], ["log", "tail", data], ["log", "export", data],
+                    ["log", "show", data, "--json"], ["log", "tail", data, "--json"],
+                    ["diff", data, data], ["diff", data, data, "--json"],
+                    ["token", "--customer", "anna", "--key-file", server.path("customer-key")],
+                    ["completions", "bash"], ["man"],
+                    [*rush, "--record", record], [*rush, "--json"],
+                    ["check", server.url, "--record", record,
+                     "--token-file", server.path("shop-token")]]:
+                with self.subTest(arguments):
+                    with open("/dev/full", "w") as full:
+                        done = subprocess.run([self.programs.fairsale, *arguments], stdout=full,
+                                              stderr=subprocess.PIPE, text=True, timeout=PATIENCE,
+                                              check=False)
+                    self.assertEqual(done.returncode, 3, done.stderr)
+                    self.assertIn("No space left", done.stderr)
+
+    def test_what_is_provisional_is_marked(self):
+        with self.server() as server:
+            server.open_sale("demo", stock=5)
+            acked = server.path("ACKED-then")
+            shutil.copy(os.path.join(server.data, "ACKED"), acked)
+            purchase = server.buy("demo", "anna", "k").json["purchase"]
+            server.kill()
+
+            def marks():
+                """Whether each command marks the end of the log, as text and as JSON."""
+                found = []
+                for command, path in [
+                        (["state", server.data], ["sales", 0]),
+                        (["replay", server.data], ["sales", 0]),
+                        (["replay", server.data, "--scan-only"], ["sales", 0]),
+                        (["explain", server.data, purchase], []),
+                        (["what-if", server.data, "--sku", "demo"], [])]:
+                    found.append("(provisional)" in server.tool(*command))
+                    out = json.loads(server.tool(*command, "--json"))
+                    for step in path:
+                        out = out[step]
+                    found.append(out["provisional"])
+                return set(found)
+            self.assertEqual(marks(), {False})
+            # As if the process had ended before it could acknowledge the purchase.
+            shutil.copy(acked, os.path.join(server.data, "ACKED"))
+            self.assertEqual(marks(), {True})
+            for command, position in [("state", "--at"), ("replay", "--until")]:
+                before = server.tool(command, server.data, position, "1")
+                self.assertNotIn("provisional", before)
+
+    def test_state_of_several_sales_at_a_position_that_not_all_have(self):
+        with self.server() as server:
+            server.open_sale("long", stock=5)
+            server.buy("long", "anna", "k")
+            server.open_sale("short", stock=5)
+            text = server.tool("state", server.data, "--at", "2")
+            self.assertIn("sku long  position 2 of 2", text)
+            self.assertIn("sku short  its log ends at position 1", text)
+            sales = json.loads(server.tool("state", server.data, "--at", "2", "--json"))["sales"]
+            self.assertEqual({s["sku"]: s["position"] for s in sales}, {"long": 2, "short": None})
+            server.tool("state", server.data, "--at", "2", "--sku", "short", code=3)
+            server.tool("state", server.data, "--at", "3", code=3)
+            self.assertIn("folded_from",
+                          server.tool("state", server.data, "--from-start", "--json"))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@
 #include <csignal>
 #include <cstring>
 #include <fstream>
+#include <map>
 #include <thread>
 
 #include "tests/log/support.hpp"
@@ -228,6 +229,62 @@ TEST(SecondReader, sees_what_a_writer_commits_beside_it) {
   }
   EXPECT_EQ((*reader)->append(std::vector{a.block()}).error().fault, Fault::invalid);
   EXPECT_EQ((*reader)->put_snapshot(a.sku(), a.head(), Sale()).error().fault, Fault::invalid);
+}
+
+TEST(SecondReader, tells_what_is_durable_from_what_is_provisional) {
+  TempDir dir;
+  Chain a("a");
+  Chain b("b");
+  Chain c("c");
+  auto writer = open_log(dir / "data");
+  commit(*writer, {a.block()});
+  commit(*writer, {a.block(), c.block()});
+  const Bytes acked = read_file(dir / "data" / "ACKED");
+  const Head a_then = a.head();
+  for (int i = 0; i < 40; ++i) commit(*writer, {a.block(1), b.block(1)});
+
+  const auto durable = [&](const std::filesystem::path& data) {
+    std::map<std::uint64_t, Head> by_sku;
+    RecoveryReport report;
+    const auto reader = open_rocks_log({.directory = data, .mode = OpenMode::read_only}, report);
+    EXPECT_TRUE(reader) << reader.error().message;
+    const auto heads = (*reader)->heads();
+    EXPECT_TRUE(heads);
+    for (const SkuHead& h : *heads) {
+      const Chain& chain = h.sku == a.sku() ? a : h.sku == b.sku() ? b : c;
+      EXPECT_EQ(h.head, chain.head());
+    }
+    const auto known = (*reader)->durable_heads();
+    EXPECT_TRUE(known);
+    EXPECT_EQ(known->size(), heads->size());
+    for (const SkuHead& h : *known) by_sku[h.sku.value] = h.head;
+    return by_sku;
+  };
+  auto now = durable(dir / "data");
+  EXPECT_EQ(now[a.sku().value], a.head());
+  EXPECT_EQ(now[b.sku().value], b.head());
+  EXPECT_EQ(now[c.sku().value], c.head());
+
+  // As if all but the first two commits were still under way, then as if the process had been
+  // killed.
+  write_file(dir / "data" / "ACKED", acked);
+  for (const char* moment : {"beside the writer", "at rest", "without ACKED"}) {
+    SCOPED_TRACE(moment);
+    if (moment == std::string_view("at rest")) {
+      writer.reset();
+      write_file(dir / "data" / "ACKED", acked);
+    }
+    const bool unknown = moment == std::string_view("without ACKED");
+    if (unknown) std::filesystem::remove(dir / "data" / "ACKED");
+    now = durable(dir / "data");
+    EXPECT_EQ(now[a.sku().value], unknown ? a.head() : a_then);
+    EXPECT_EQ(now[b.sku().value], unknown ? b.head() : Head{});
+    EXPECT_EQ(now[c.sku().value], c.head());
+  }
+  // The next opening for writing takes over what is whole.
+  write_file(dir / "data" / "ACKED", acked);
+  writer = open_log(dir / "data");
+  EXPECT_EQ(durable(dir / "data")[b.sku().value], b.head());
 }
 
 // Lets the writing of RocksDB's write-ahead log fail on demand.

@@ -1,4 +1,8 @@
 // Snapshots save time and may never cost more than that.
+#include <algorithm>
+#include <set>
+
+#include "core/log/snapshot_files.hpp"
 #include "tests/log/support.hpp"
 
 namespace fairsale::testing {
@@ -111,6 +115,54 @@ TEST_F(Snapshots, left_half_written_by_a_crash_are_removed) {
   log = open_log(dir / "data");
   EXPECT_FALSE(fs::exists(half));
   EXPECT_EQ(newest(), heads[2]);
+}
+
+// Old snapshots of long logs stay at positions that are spaced ever wider, whatever the rhythm in
+// which they are taken.
+TEST(SnapshotFiles, of_a_long_log_stay_for_looks_into_the_past) {
+  for (const std::uint64_t least : {100'000U, 500'000U, 3'000'000U}) {
+    const TempDir dir;
+    SnapshotFiles files(dir.path(), true);
+    std::vector<std::uint64_t> taken;
+    std::uint64_t last_size = 0;
+    for (std::uint64_t at = least; at < 100'000'000; at += std::max(least, at / 8)) {
+      taken.push_back(at);
+      ASSERT_TRUE(files.put(SkuId{7}, Head{.seq = Seq{at}}, Sale()));
+
+      std::set<std::uint64_t> wanted(taken.end() - std::min<std::ptrdiff_t>(2, std::ssize(taken)),
+                                     taken.end());
+      for (std::uint64_t octave = 1 << 20; octave <= at; octave *= 2) {
+        for (const std::uint64_t mark : {octave, octave + octave / 2}) {
+          const auto first = std::lower_bound(taken.begin(), taken.end(), mark);
+          const std::uint64_t next = mark == octave ? octave + octave / 2 : octave * 2;
+          if (first != taken.end() && *first < next) wanted.insert(*first);
+        }
+      }
+      std::set<std::uint64_t> kept;
+      for (const auto& e : fs::recursive_directory_iterator(dir.path())) {
+        if (e.is_regular_file()) kept.insert(std::stoull(e.path().filename().string()));
+      }
+      ASSERT_EQ(kept, wanted) << at;
+      std::uint64_t size = 0;  // in proportion to the positions
+      for (const std::uint64_t seq : kept) size += seq;
+      ASSERT_LE(size, at * 11 / 2) << at;
+      last_size = kept.size();
+    }
+    EXPECT_LE(last_size, 16U);
+  }
+}
+
+TEST(SnapshotFiles, after_the_newest_position_are_of_another_log_and_go) {
+  const TempDir dir;
+  SnapshotFiles files(dir.path(), true);
+  for (const std::uint64_t at : {2'000'000U, 4'000'000U, 8'000'000U, 3'000'000U}) {
+    ASSERT_TRUE(files.put(SkuId{7}, Head{.seq = Seq{at}}, Sale()));
+  }
+  std::set<std::string> kept;
+  for (const auto& e : fs::recursive_directory_iterator(dir.path())) {
+    if (e.is_regular_file()) kept.insert(e.path().filename().string());
+  }
+  EXPECT_EQ(kept, (std::set<std::string>{"00000000000002000000", "00000000000003000000"}));
 }
 
 }  // namespace

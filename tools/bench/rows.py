@@ -130,12 +130,12 @@ GROUPS = [
     ("memory", [
         Row("memory-waiting", "a waiting customer (goal: 64 B + key and customer, 27 B)",
             "long.waiting", "bytes_each", goal="<= 91", unit="B", long=True),
-        Row("memory-waiting-restarted", "the same, after a restart", "long.waiting",
-            "bytes_each_restarted", unit="B", long=True),
+        Row("memory-waiting-restarted", "the same, without what RocksDB buffers: after a restart",
+            "long.waiting", "bytes_each_restarted", goal="<= 91", unit="B", long=True),
         Row("memory-sku", "an idle SKU, of 100,000", "long.idle-skus", "bytes_each",
             goal="<= 2048", unit="B", long=True),
-        Row("memory-sku-restarted", "the same, after a restart", "long.idle-skus",
-            "bytes_each_restarted", unit="B", long=True),
+        Row("memory-sku-restarted", "the same, without what RocksDB buffers: after a restart",
+            "long.idle-skus", "bytes_each_restarted", goal="<= 2048", unit="B", long=True),
     ]),
 ]
 

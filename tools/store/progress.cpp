@@ -23,8 +23,13 @@ Progress::Progress(std::string what, std::uint64_t total)
       terminal_(::isatty(STDERR_FILENO) == 1),
       next_((start_ + kPatience).time_since_epoch().count()) {}
 
-Progress::~Progress() {
+Progress::~Progress() { hide(); }
+
+void Progress::hide() {
+  if (!terminal_) return;
+  const std::lock_guard lock(mutex_);
   if (shown_) fmt::print(stderr, "\r\x1b[K");
+  shown_ = false;
 }
 
 void Progress::add(std::uint64_t done) {
@@ -39,18 +44,24 @@ void Progress::add(std::uint64_t done) {
 }
 
 void Progress::show(Clock::time_point now, std::uint64_t done) {
-  const double seconds = std::chrono::duration<double>(now - start_).count();
-  const double rate = static_cast<double>(done) / std::max(seconds, 1e-9);
-  const std::uint64_t left = total_ > done ? total_ - done : 0;
-  const auto rest =
-      std::chrono::seconds(static_cast<long long>(static_cast<double>(left) / std::max(rate, 1.0)));
-  const std::uint64_t percent =
-      total_ == 0 ? 100 : std::min<std::uint64_t>(100, done * 100 / total_);
-  fmt::print(stderr, "\r\x1b[K{:3} %  {} of {} {}, {}/s, {} left", percent, grouped(done),
-             grouped(total_), what_, grouped(static_cast<std::uint64_t>(rate)),
-             duration_text(rest));
+  fmt::print(stderr, "\r\x1b[K{}",
+             progress_text(what_, done, total_, std::chrono::duration<double>(now - start_)));
   std::fflush(stderr);
   shown_ = true;
+}
+
+std::string progress_text(std::string_view what, std::uint64_t done, std::uint64_t total,
+                          std::chrono::duration<double> spent) {
+  const double rate = static_cast<double>(done) / std::max(spent.count(), 1e-9);
+  const std::string per_second = grouped(static_cast<std::uint64_t>(rate));
+  if (total == 0) return fmt::format("{} {}, {}/s", grouped(done), what, per_second);
+  const std::uint64_t left = total > done ? total - done : 0;
+  const auto rest =
+      std::chrono::seconds(static_cast<long long>(static_cast<double>(left) / std::max(rate, 1.0)));
+  const auto percent = static_cast<unsigned>(
+      std::min(100.0, static_cast<double>(done) * 100 / static_cast<double>(total)));
+  return fmt::format("{:3} %  {} of {} {}, {}/s, {} left", percent, grouped(done), grouped(total),
+                     what, per_second, duration_text(rest));
 }
 
 std::string duration_text(std::chrono::seconds s) {
