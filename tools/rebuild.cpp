@@ -88,8 +88,8 @@ Result<int> run_rebuild(RebuildOptions o) {
     order.projections = {*p};
   }
   watch_signals();
-  constexpr std::uint64_t kAll = 10'000;
-  std::optional<Progress> shown(std::in_place, "ten-thousandths of the log", kAll);
+  constexpr std::uint64_t kAll = 1000;
+  std::optional<Progress> shown(std::in_place, "steps", kAll);
   std::uint64_t done = 0;
   order.progress = [&](double part) {
     const auto now = static_cast<std::uint64_t>(part * kAll);

@@ -17,9 +17,8 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-constexpr milliseconds kGather{5};         // of live rows before they are written
-constexpr milliseconds kPatience{1000};    // of the thread when there is nothing to do
-constexpr milliseconds kRetryAfter{5000};  // when the store failed
+constexpr milliseconds kGather{5};       // of live rows before they are written
+constexpr milliseconds kPatience{1000};  // of the thread when there is nothing to do
 constexpr std::size_t kMaxBatchBytes = std::size_t{1} << 20;
 
 }  // namespace
@@ -46,7 +45,10 @@ Result<void> Projector::begin() {
   if (!heads) return tl::unexpected(heads.error());
   logged_ = 0;
   for (const SkuHead& h : *heads) logged_ += h.head.seq.value;
-  available();
+  if (available()) {
+    follow_catalog();
+    if (auto ok = scan(); !ok) failed(ok.error());
+  }
   publish();
   return {};
 }
@@ -129,7 +131,7 @@ bool Projector::available() {
   if (opened_ && writable_) return true;
   const auto now = steady_clock::now();
   if (now < retry_at_) return false;
-  retry_at_ = now + kRetryAfter;
+  retry_at_ = now + options_.retry_after;
   if (!opened_) {
     auto ok = open_store();
     if (!ok && ok.error().fault == Fault::damaged) {
@@ -223,7 +225,7 @@ bool Projector::failed(const Error& error) {
     return true;
   }
   writable_ = false;
-  retry_at_ = steady_clock::now() + kRetryAfter;
+  retry_at_ = steady_clock::now() + options_.retry_after;
   return false;
 }
 

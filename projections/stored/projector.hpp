@@ -69,7 +69,8 @@ struct ProjectorOptions {
   std::uint64_t piece = 8192;       // events that are folded between two looks at the queues
   // Told what goes wrong, on the thread that works.
   std::function<void(const Error&)> report;
-  rocksdb::Env* env = nullptr;  // what RocksDB does its I/O through; for tests
+  std::chrono::milliseconds retry_after{5000};  // when the store cannot be written
+  rocksdb::Env* env = nullptr;                  // what RocksDB does its I/O through; for tests
 };
 
 class Projector {
@@ -88,8 +89,8 @@ class Projector {
 
   StretchQueue& queue(std::size_t shard) { return *queues_[shard]; }
 
-  // Notes where the log's SKUs stand and opens the store. A store that cannot be opened is
-  // reported and tried again later. Before anything is put into the queues.
+  // Notes where the log's SKUs stand, opens the store and sees what is behind. A store that cannot
+  // be opened is reported and tried again later. Before anything is put into the queues.
   Result<void> begin();
 
   // Then either a thread does the work, until stop(), which stores what is in the queues first...

@@ -4,6 +4,7 @@
 #include <rapidcheck.h>
 #include <rocksdb/db.h>
 #include <rocksdb/env.h>
+#include <rocksdb/file_system.h>
 
 #include <fstream>
 #include <map>
@@ -105,6 +106,7 @@ struct Life {
                   {.directory = directory,
                    .piece = piece,
                    .report = [this](const Error& e) { said.push_back(e.message); },
+                   .retry_after = std::chrono::milliseconds(0),
                    .env = env}),
         follower(availability, projector.queue(0)) {
     const auto heads = log.heads();
@@ -277,8 +279,7 @@ TEST_F(Stored, ContinueAfterAStopAndHealAfterAKill) {
   }
   {
     Life life(log, directory(), clock);
-    life.settle();
-    expect_at_head(life);
+    expect_at_head(life);  // at once
     sell(life, 3, 10);
     // Killed before anything of this life was stored.
   }
@@ -528,6 +529,75 @@ TEST_F(Stored, ADamagedStoreIsMovedAsideAndBuiltAnew) {
   EXPECT_FALSE(std::filesystem::exists(dir / "projections.damaged-4")) << "not for ever more";
 }
 
+// Lets the writing of RocksDB's write-ahead log fail on demand, half way.
+class FullDisk : public rocksdb::FileSystemWrapper {
+ public:
+  FullDisk() : FileSystemWrapper(rocksdb::FileSystem::Default()) {}
+  const char* Name() const override { return "FullDisk"; }
+
+  rocksdb::IOStatus NewWritableFile(const std::string& name, const rocksdb::FileOptions& options,
+                                    std::unique_ptr<rocksdb::FSWritableFile>* out,
+                                    rocksdb::IODebugContext* dbg) override {
+    if (full) return rocksdb::IOStatus::NoSpace("injected");
+    auto s = target()->NewWritableFile(name, options, out, dbg);
+    if (s.ok() && name.ends_with(".log")) out->reset(new File(std::move(*out), *this));
+    return s;
+  }
+
+  std::atomic<bool> full{false};
+
+ private:
+  class File : public rocksdb::FSWritableFileOwnerWrapper {
+   public:
+    File(std::unique_ptr<rocksdb::FSWritableFile>&& file, FullDisk& disk)
+        : FSWritableFileOwnerWrapper(std::move(file)), disk_(disk) {}
+
+    using FSWritableFileOwnerWrapper::Append;
+    rocksdb::IOStatus Append(const rocksdb::Slice& data, const rocksdb::IOOptions& options,
+                             rocksdb::IODebugContext* dbg) override {
+      if (!disk_.full) return FSWritableFileOwnerWrapper::Append(data, options, dbg);
+      const rocksdb::Slice half(data.data(), data.size() / 2);
+      FSWritableFileOwnerWrapper::Append(half, options, dbg).PermitUncheckedError();
+      return rocksdb::IOStatus::NoSpace("injected");
+    }
+
+   private:
+    FullDisk& disk_;
+  };
+};
+
+TEST_F(Stored, AFullDiskLeavesReadsAndSalesAloneAndIsMadeUpFor) {
+  const auto disk = std::make_shared<FullDisk>();
+  const auto env = rocksdb::NewCompositeEnv(disk);
+  {
+    Life life(log, directory(), clock, 8192, env.get());
+    sell(life, 3);
+    life.settle();
+    const Seq stored_to = life.sequencer.find(kDemo)->seq();
+    disk->full = true;
+    sell(life, 3, 10);
+    life.projector.work();
+    EXPECT_EQ(life.status(StoredProjection::orders).state, ProjectionStatus::State::unavailable);
+    ASSERT_TRUE(life.projector.error());
+    EXPECT_FALSE(life.said.empty());
+    ASSERT_NE(life.projector.store(), nullptr) << "what is there can be read";
+    EXPECT_EQ(*life.projector.store()->position(StoredProjection::orders, kDemo), stored_to);
+    life.projector.work();
+    disk->full = false;
+    for (int i = 0; i < 10; ++i) life.settle();
+    EXPECT_FALSE(life.projector.error());
+    expect_at_head(life);
+    expect_right(life);
+    sell(life, 1, 20);
+    life.settle();
+    expect_at_head(life);
+  }
+  Life life(log, directory(), clock, 8192, env.get());
+  life.settle();
+  expect_at_head(life);
+  expect_right(life);
+}
+
 TEST_F(Stored, DamageThatAReadFindsIsHealedAsWell) {
   Life life(log, directory(), clock);
   sell(life, 3);
@@ -566,12 +636,45 @@ TEST_F(Stored, RowsOfALogThatIsGoneAreForgotten) {
     sell(life, 5);
     life.settle();
   }
-  // A backup that ends earlier.
+  // A log that begins anew, and one that ends earlier, as a backup does.
+  MemoryLog other;
+  {
+    Life life(other, directory(), clock);
+    life.settle();
+    EXPECT_EQ(stored(*life.projector.store(), life.current(StoredProjection::orders), kDemo),
+              Rows{});
+    sell(life, 4, 10);
+    life.settle();
+    expect_at_head(life);
+    expect_right(life);
+  }
   MemoryLog backup;
+  {
+    Life elsewhere(backup, dir / "elsewhere", clock);
+    sell(elsewhere, 2, 20);
+  }
   Life life(backup, directory(), clock);
   life.settle();
-  EXPECT_EQ(stored(*life.projector.store(), life.current(StoredProjection::orders), kDemo), Rows{});
-  sell(life, 1);
+  expect_at_head(life);
+  expect_right(life);
+}
+
+TEST_F(Stored, WhatWasReadFromTheLogIsNotStoredAgain) {
+  {
+    Life life(log, directory(), clock);
+    sell(life, 1);
+  }
+  Life life(log, directory(), clock);
+  // In the log, and not yet handed over, while the SKU is read from there.
+  for (int i = 0; i < 3; ++i) {
+    life.submit("demo", attempt(10 + i));
+    life.turn(false);
+    life.submit("demo", payment(life.answers.last.purchase));
+    life.turn(false);
+  }
+  life.settle();
+  expect_at_head(life);
+  life.now("demo", OrderRefunded{.purchase = life.answers.last.purchase, .restock = true});
   life.settle();
   expect_at_head(life);
   expect_right(life);
@@ -601,7 +704,7 @@ TEST_F(Stored, ContentIsAFunctionOfTheLog) {
     const auto at = projections_directory(temporary.path());
     const std::unique_ptr<rocksdb::Env> memory(rocksdb::NewMemEnv(rocksdb::Env::Default()));
     MemoryLog events;
-    ManualClock time{kStart};
+    ManualClock time{Timestamp{0}};
     auto life = std::make_unique<Life>(events, at, time, 1 + *rc::gen::inRange(0, 8), memory.get());
     std::map<StoredProjection, Seq> seen;
     bool queued = false;
