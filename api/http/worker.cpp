@@ -53,6 +53,7 @@ constexpr auto kAcceptPause = std::chrono::milliseconds(100);
 // crowd and answered between others, so that "is there any left?" costs no wait in the queue. A
 // write gains nothing by coming on such a connection: it goes back into the queue unread.
 constexpr auto kLongTurn = std::chrono::milliseconds(2);
+constexpr std::size_t kCrowd = 64;  // requests of a turn that are not reads; readers alone queue
 constexpr auto kCrowdedFor = std::chrono::seconds(1);  // after the latest long turn
 constexpr std::uint8_t kReaderAfter = 3;               // reads in succession
 constexpr int kReadersAtOnce = 64;
@@ -514,6 +515,7 @@ class Worker::Impl {
   TimePoint next_tick_{};
   std::chrono::milliseconds tick_{1000};
   std::size_t turn_requests_ = 0;
+  std::size_t turn_writes_ = 0;
   bool cut_ = false;  // the latest turn had more to do than it may
   std::string date_line_;
   std::time_t date_second_ = -1;
@@ -574,6 +576,7 @@ void Worker::Impl::run(Service& service) {
     date_fresh_ = false;
     turn_requests_ = 0;
     lane_requests_ = 0;
+    turn_writes_ = 0;
     if (!waiting_for_readers_) wait_for_readers();
     std::size_t events = 0;
     const TimePoint due = std::min({service_due, next_tick_, accept_again_, drain_due_});
@@ -601,7 +604,7 @@ void Worker::Impl::run(Service& service) {
     // on_turn() may have taken long; what is due next is judged by the time now.
     touched_ = false;
     touch();
-    if (now_ - begun >= kLongTurn) crowded_until_ = now_ + kCrowdedFor;
+    if (turn_writes_ >= kCrowd && now_ - begun >= kLongTurn) crowded_until_ = now_ + kCrowdedFor;
     if (handed_late_) service_due = now_;
   }
   error_code ignored;
@@ -977,6 +980,7 @@ void Worker::Impl::dispatch(Connection& c) {
   Request r = c.reader.request(c.in.data());
   if (!is_read(r.method)) {
     c.reads = 0;
+    ++turn_writes_;
   } else if (c.reads < kReaderAfter) {
     ++c.reads;
   }
