@@ -8,6 +8,8 @@
 
 #include <cstdarg>
 
+#include "core/log/data_directory.hpp"
+
 namespace fairsale {
 
 namespace {
@@ -93,6 +95,29 @@ rocksdb::DBOptions database_options(rocksdb::Env* env) {
 std::vector<rocksdb::ColumnFamilyDescriptor> families() {
   return {{rocksdb::kDefaultColumnFamilyName, family_options(64 * kMiB)},
           {"heads", family_options(8 * kMiB)}};
+}
+
+Result<Tables> look_at_tables(const std::filesystem::path& directory, rocksdb::Env* env) {
+  // An empty directory in place of that of the write-ahead log; nothing is written to either.
+  auto no_wal = ScratchDirectory::create();
+  if (!no_wal) return tl::unexpected(no_wal.error());
+  rocksdb::DBOptions d = database_options(env);
+  d.wal_dir = no_wal->path().string();
+  Database db;
+  const rocksdb::Status s = Database::open(db, [&](auto* handles, auto* out) {
+    return rocksdb::DB::OpenForReadOnly(d, directory.string(), families(), handles, out);
+  });
+  if (!s.ok()) {
+    auto e = rocks_failure(fmt::format("cannot open {}", directory.string()), s);
+    e.value().message += fmt::format(". {}", kDamageAdvice);
+    return e;
+  }
+  Tables t{.sequence = db.db->GetLatestSequenceNumber()};
+  if (!db.db->GetIntProperty(rocksdb::DB::Properties::kMinLogNumberToKeep, &t.first_wal)) {
+    return fail(Fault::io, fmt::format("RocksDB does not tell which log files of {} it needs",
+                                       directory.string()));
+  }
+  return t;
 }
 
 }  // namespace fairsale

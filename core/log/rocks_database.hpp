@@ -4,6 +4,8 @@
 
 #include <rocksdb/db.h>
 
+#include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -29,6 +31,14 @@ rocksdb::DBOptions database_options(rocksdb::Env* env);
 
 // The column families, in the order of Database's handles.
 std::vector<rocksdb::ColumnFamilyDescriptor> families();
+
+struct Tables {
+  std::uint64_t sequence = 0;   // the newest that they may hold
+  std::uint64_t first_wal = 0;  // number of the first log file that is still needed
+};
+
+// What has reached table files, without a look at the write-ahead log. Changes nothing.
+Result<Tables> look_at_tables(const std::filesystem::path& directory, rocksdb::Env* env);
 
 // An open database and its column families, closed in the right order.
 struct Database {

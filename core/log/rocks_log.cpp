@@ -79,11 +79,6 @@ class RocksLog : public EventLog {
   bool has_families() const;
   tl::unexpected<Error> gone(const Acked&) const;
   Result<fs::path> copy_wals(const std::vector<WalScan::Part>&) const;
-  struct Tables {
-    std::uint64_t sequence = 0;   // the newest that they may hold
-    std::uint64_t first_wal = 0;  // number of the first log file that is still needed
-  };
-  Result<Tables> tables() const;
   Result<void> keeps(const Acked&) const;
   Result<void> verify(const std::optional<Acked>&);
   Result<void> verify_last_blocks(const std::vector<std::pair<SkuId, HeadRecord>>&) const;
@@ -115,30 +110,6 @@ class RocksLog : public EventLog {
 
   SnapshotFiles snapshots_;
 };
-
-// What has reached table files, without a look at the write-ahead log.
-Result<RocksLog::Tables> RocksLog::tables() const {
-  // An empty directory in place of that of the write-ahead log; nothing is written to either.
-  auto no_wal = ScratchDirectory::create();
-  if (!no_wal) return tl::unexpected(no_wal.error());
-  rocksdb::DBOptions d = database_options(options_.env);
-  d.wal_dir = no_wal->path().string();
-  Database db;
-  const rocksdb::Status s = Database::open(db, [&](auto* handles, auto* out) {
-    return rocksdb::DB::OpenForReadOnly(d, log_directory().string(), families(), handles, out);
-  });
-  if (!s.ok()) {
-    auto e = rocks_failure(fmt::format("cannot open {}", log_directory().string()), s);
-    e.value().message += fmt::format(". {}", kDamageAdvice);
-    return e;
-  }
-  Tables t{.sequence = db.db->GetLatestSequenceNumber()};
-  if (!db.db->GetIntProperty(rocksdb::DB::Properties::kMinLogNumberToKeep, &t.first_wal)) {
-    return fail(Fault::io, fmt::format("RocksDB does not tell which log files of {} it needs",
-                                       log_directory().string()));
-  }
-  return t;
-}
 
 std::string names_of(const Acked& a) {
   std::string names;
@@ -199,7 +170,7 @@ tl::unexpected<Error> refuse(std::string what, const WalScan& scan) {
 // Judges the write-ahead log of a store that nobody writes to, before RocksDB sees it. Refuses
 // damage, returns as damage only a torn tail that was never acknowledged, and changes nothing.
 Result<WalScan> RocksLog::judge(const std::optional<Acked>& acked) const {
-  const auto in_tables = tables();
+  const auto in_tables = look_at_tables(log_directory(), options_.env);
   if (!in_tables) return tl::unexpected(in_tables.error());
   auto scan = scan_wals(log_directory(), in_tables->first_wal);
   if (!scan) return tl::unexpected(scan.error());

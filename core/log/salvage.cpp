@@ -53,26 +53,12 @@ Result<void> copy_database(const fs::path& from, const fs::path& to) {
   return {};
 }
 
-// The number of the first log file that the tables do not cover; 0 when they do not tell.
-std::uint64_t first_wal(const fs::path& directory) {
-  auto no_wal = ScratchDirectory::create();
-  if (!no_wal) return 0;
-  rocksdb::DBOptions d = database_options(nullptr);
-  d.wal_dir = no_wal->path().string();
-  Database db;
-  const rocksdb::Status s = Database::open(db, [&](auto* handles, auto* out) {
-    return rocksdb::DB::OpenForReadOnly(d, directory.string(), families(), handles, out);
-  });
-  std::uint64_t number = 0;
-  if (!s.ok()) return 0;
-  db.db->GetIntProperty(rocksdb::DB::Properties::kMinLogNumberToKeep, &number);
-  return number;
-}
-
 // What is wrong with the write-ahead log, for the report.
 void note_wal_damage(const fs::path& directory, SalvageReport& report) {
   auto& notes = report.notes;
-  const auto scan = scan_wals(directory, first_wal(directory));
+  // When the tables do not tell which files are needed, all are looked at.
+  const auto tables = look_at_tables(directory, nullptr);
+  const auto scan = scan_wals(directory, tables ? tables->first_wal : 0);
   if (!scan) {
     notes.push_back(scan.error().message);
     report.more_may_be_lost = true;
