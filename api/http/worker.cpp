@@ -459,6 +459,7 @@ class Worker::Impl {
   }
   void mark_dirty(Connection&);
   void flush(Connection&);
+  void flush_dirty(std::size_t i);
   void send_more(Connection&);
   void settle(Connection&);
   void arm_read(Connection&);
@@ -623,9 +624,7 @@ void Worker::Impl::end_of_turn() {
   count_.turns.add();
   // Flushing may mark others dirty never, but settling may: so by index.
   for (std::size_t i = 0; i < dirty_.size(); ++i) {
-    Connection& c = *connections_[dirty_[i]];
-    c.dirty = false;
-    if (c.open) flush(c);
+    flush_dirty(i);
     if ((i + 1) % kReadersEvery == 0) serve_readers();
   }
   dirty_.clear();
@@ -641,6 +640,12 @@ void Worker::Impl::end_of_turn() {
     check_deadlines();
   }
   advance_drain();
+}
+
+void Worker::Impl::flush_dirty(std::size_t i) {
+  Connection& c = *connections_[dirty_[i]];
+  c.dirty = false;
+  if (c.open) flush(c);
 }
 
 void Worker::Impl::arm_reads(std::size_t from) {
@@ -884,11 +889,7 @@ void Worker::Impl::serve_readers() {
   }
   handed_late_ = handed_late_ || turn_requests_ != 0;
   turn_requests_ = counted;
-  for (std::size_t i = others; i < dirty_.size(); ++i) {
-    Connection& c = *connections_[dirty_[i]];
-    c.dirty = false;
-    if (c.open) flush(c);
-  }
+  for (std::size_t i = others; i < dirty_.size(); ++i) flush_dirty(i);
   dirty_.resize(others);
   arm_reads(others_rearm);
 }
@@ -908,11 +909,8 @@ void Worker::Impl::read_in_lane(Connection& c) {
                               seen > 0 ? static_cast<std::size_t>(seen) : 0);
   const std::size_t end = next.find("\r\n\r\n");
   const bool reads = next.starts_with("GET ") || next.starts_with("HEAD ");
-  if (!reads || end == std::string_view::npos) {
-    c.reads = 0;
-    return queue_read(c);
-  }
-  const ssize_t n = ::recv(fd, room.data(), end + 4, MSG_DONTWAIT);
+  const bool whole = reads && end != std::string_view::npos;
+  const ssize_t n = whole ? ::recv(fd, room.data(), end + 4, MSG_DONTWAIT) : 0;
   if (n <= 0) {
     c.reads = 0;
     return queue_read(c);
