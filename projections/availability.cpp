@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "core/json/json.hpp"
+#include "core/json/sale_json.hpp"
 
 namespace fairsale {
 
@@ -44,34 +44,13 @@ void AvailabilityBoard::publish(std::string_view sku, std::shared_ptr<const Avai
 }
 
 std::string render_sale(const Sale& sale) {
-  const Terms& t = sale.terms();
-  const Counters& c = sale.counters();
   std::string out;
   out.reserve(512);
   JsonWriter json(out);
-  json.begin_object()
-      .member("sku", sale.sku())
-      .member("state", name_of(sale.phase()))
-      .member("stock", c.stocked.value)
-      .member("available", c.available.value)
-      .member("held", c.held.value)
-      .member("sold", c.sold.value)
-      .member("waiting", c.waiting)
-      .member("price", t.price)
-      .member("starts_at", t.starts_at)
-      .key("ends_at");
-  if (t.ends_at == kNever) {
-    json.null();
-  } else {
-    json.value(t.ends_at);
-  }
-  json.key("hold_seconds").seconds(t.hold).key("grace_seconds").seconds(t.grace);
-  json.member("limit_per_customer", t.limit_per_customer.value)
-      .member("units_per_purchase", t.units_per_purchase.value)
-      .member("line_limit", t.line_limit)
-      .member("line_policy", t.line_policy == LinePolicy::strict ? "strict" : "skip_if_unfit")
-      .member("position", sale.seq().value)
-      .end_object();
+  json.begin_object().member("sku", sale.sku()).member("state", name_of(sale.phase()));
+  append_counters(json, sale.counters());
+  append_terms(json, sale.terms());
+  json.member("position", sale.seq().value).end_object();
   return out;
 }
 

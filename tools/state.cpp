@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <memory>
 
-#include "core/json/json.hpp"
+#include "core/json/sale_json.hpp"
 #include "tools/cli.hpp"
 #include "tools/events/event_json.hpp"
 #include "tools/moment/moment.hpp"
@@ -104,7 +104,7 @@ void print_text(Output& out, const StateOptions& o, const SkuHead& head, bool pr
       t.price.amount.value,
       std::string_view(t.price.currency.code.data(), t.price.currency.code.size()), text_of(t.hold),
       text_of(t.grace), t.limit_per_customer.value, t.units_per_purchase.value, t.line_limit,
-      t.line_policy == LinePolicy::strict ? "strict" : "skip_if_unfit", text_of(t.starts_at),
+      name_of(t.line_policy), text_of(t.starts_at),
       t.ends_at == kNever ? std::string{} : " to " + text_of(t.ends_at));
   out.print("  attempts {} by {} customers\n", sale.purchases(), sale.customers());
   if (!o.customer.empty()) {
@@ -134,22 +134,6 @@ void print_text(Output& out, const StateOptions& o, const SkuHead& head, bool pr
   if (look.left_out > 0) out.print("  and {} more\n", look.left_out);
 }
 
-void append_terms(JsonWriter& json, const Terms& t) {
-  json.begin_object().member("price", t.price).member("starts_at", t.starts_at);
-  json.key("ends_at");
-  if (t.ends_at == kNever) {
-    json.null();
-  } else {
-    json.value(t.ends_at);
-  }
-  json.key("hold_seconds").seconds(t.hold).key("grace_seconds").seconds(t.grace);
-  json.member("limit_per_customer", t.limit_per_customer.value)
-      .member("units_per_purchase", t.units_per_purchase.value)
-      .member("line_limit", t.line_limit)
-      .member("line_policy", t.line_policy == LinePolicy::strict ? "strict" : "skip_if_unfit")
-      .end_object();
-}
-
 void append_json(JsonWriter& json, const StateOptions& o, const SkuHead& head, bool provisional,
                  const Moment& m, const Look& look) {
   const Sale& sale = m.sale;
@@ -160,8 +144,9 @@ void append_json(JsonWriter& json, const StateOptions& o, const SkuHead& head, b
   if (sale.exists()) {
     const Counters& c = sale.counters();
     json.member("sku", sale.sku()).member("time", sale.time()).member("now", m.now);
-    json.key("terms");
+    json.key("terms").begin_object();
     append_terms(json, sale.terms());
+    json.end_object();
     json.member("stock", c.stocked.value)
         .member("available", c.available.value)
         .member("held", c.held.value)

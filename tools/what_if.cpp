@@ -7,7 +7,7 @@
 #include <cmath>
 #include <memory>
 
-#include "core/json/json.hpp"
+#include "core/json/sale_json.hpp"
 #include "tools/cli.hpp"
 #include "tools/store/output.hpp"
 #include "tools/store/progress.hpp"
@@ -32,10 +32,6 @@ struct WhatIfOptions {
   std::size_t list = 0;
   bool json = false;
 };
-
-std::string_view policy_name(LinePolicy p) {
-  return p == LinePolicy::strict ? "strict" : "skip_if_unfit";
-}
 
 std::string seconds_text(Duration d) {
   return fmt::format("{:g} s", static_cast<double>(d.value) / 1e3);
@@ -101,8 +97,8 @@ void print_text(Output& out, std::string_view sku, bool provisional, const WhatI
   changed("units per purchase", std::to_string(a.terms.units_per_purchase.value),
           std::to_string(b.terms.units_per_purchase.value));
   changed("line limit", std::to_string(a.terms.line_limit), std::to_string(b.terms.line_limit));
-  changed("line policy", std::string(policy_name(a.terms.line_policy)),
-          std::string(policy_name(b.terms.line_policy)));
+  changed("line policy", std::string(name_of(a.terms.line_policy)),
+          std::string(name_of(b.terms.line_policy)));
   print_row(out, "stock at the end", a.counters.stocked.value, b.counters.stocked.value);
   print_row(out, "attempts", a.attempts, b.attempts);
   print_row(out, "reserved at once", a.reserved, b.reserved);
@@ -133,29 +129,17 @@ void print_text(Output& out, std::string_view sku, bool provisional, const WhatI
   print_difference(out, sku, "ordered", w.ordered);
 }
 
-void append_tally(JsonWriter& json, std::string_view name, const Tally& t) {
-  json.key(name)
-      .begin_object()
-      .member("purchases", t.purchases)
-      .member("units", t.units)
-      .end_object();
-}
-
 void append_outcome(JsonWriter& json, std::string_view name, const Outcome& o) {
   json.key(name).begin_object().key("terms").begin_object();
   json.key("hold_seconds").seconds(o.terms.hold);
   json.member("limit_per_customer", o.terms.limit_per_customer.value)
       .member("units_per_purchase", o.terms.units_per_purchase.value)
       .member("line_limit", o.terms.line_limit)
-      .member("line_policy", policy_name(o.terms.line_policy))
+      .member("line_policy", name_of(o.terms.line_policy))
       .end_object();
-  json.member("phase", name_of(o.phase))
-      .member("stock", o.counters.stocked.value)
-      .member("available", o.counters.available.value)
-      .member("held", o.counters.held.value)
-      .member("sold", o.counters.sold.value)
-      .member("waiting", o.counters.waiting)
-      .member("attempts", o.attempts);
+  json.member("phase", name_of(o.phase));
+  append_counters(json, o.counters);
+  json.member("attempts", o.attempts);
   append_tally(json, "reserved", o.reserved);
   append_tally(json, "waited", o.waited);
   append_tally(json, "offered", o.offered);

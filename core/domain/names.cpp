@@ -69,6 +69,14 @@ std::string_view name_of(DecisionKind k) {
   return "unknown";
 }
 
+std::string_view name_of(LinePolicy p) {
+  switch (p) {
+    case LinePolicy::strict: return "strict";
+    case LinePolicy::skip_if_unfit: return "skip_if_unfit";
+  }
+  return "unknown";
+}
+
 std::string_view name_of(Phase p) {
   switch (p) {
     case Phase::none: return "none";

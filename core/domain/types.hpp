@@ -117,6 +117,8 @@ enum class LinePolicy : std::uint8_t {
   skip_if_unfit = 1,  // who wants more than is free is passed over until enough is free
 };
 
+std::string_view name_of(LinePolicy);
+
 enum class Opening : std::uint8_t {
   fifo = 0,
   draw = 1,  // reserved; rules version 1 refuses it

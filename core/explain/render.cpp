@@ -3,9 +3,17 @@
 #include <iterator>
 
 #include "core/explain/explain.hpp"
-#include "core/json/json.hpp"
+#include "core/json/sale_json.hpp"
 
 namespace fairsale {
+
+void append_tally(JsonWriter& json, std::string_view name, const Tally& t) {
+  json.key(name)
+      .begin_object()
+      .member("purchases", t.purchases)
+      .member("units", t.units)
+      .end_object();
+}
 
 namespace {
 
@@ -93,25 +101,6 @@ void append_afterwards(std::string& out, const Afterwards& a) {
   }
 }
 
-void append_tally(JsonWriter& json, std::string_view name, const Tally& t) {
-  json.key(name)
-      .begin_object()
-      .member("purchases", t.purchases)
-      .member("units", t.units)
-      .end_object();
-}
-
-void append_counters(JsonWriter& json, std::string_view name, const Counters& c) {
-  json.key(name)
-      .begin_object()
-      .member("stock", c.stocked.value)
-      .member("available", c.available.value)
-      .member("held", c.held.value)
-      .member("sold", c.sold.value)
-      .member("waiting", c.waiting)
-      .end_object();
-}
-
 std::string rule_of(const Step& s) {
   std::string rule(sentence_of(s.decision));
   if (s.reason != Reason::none) append(rule, " {}", sentence_of(s.reason));
@@ -125,7 +114,9 @@ void append_story(JsonWriter& json, std::string_view sku, const Story& s) {
   json.member("quantity", s.quantity).member("status", name_of(s.status));
   if (s.reason != Reason::none) json.member("reason", name_of(s.reason));
   json.member("outcome", std::string_view(outcome_of(s)));
-  append_counters(json, "before", s.before);
+  json.key("before").begin_object();
+  append_counters(json, s.before);
+  json.end_object();
   json.key("steps").begin_array();
   for (const Step& step : s.steps) {
     json.begin_object()
@@ -141,7 +132,9 @@ void append_story(JsonWriter& json, std::string_view sku, const Story& s) {
       json.member("until", step.until);
     }
     json.member("rule", std::string_view(rule_of(step)));
-    append_counters(json, "after", step.counters);
+    json.key("after").begin_object();
+    append_counters(json, step.counters);
+    json.end_object();
     json.end_object();
   }
   json.end_array().member("steps_left_out", s.steps_left_out);

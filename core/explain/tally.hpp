@@ -2,8 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 
 namespace fairsale {
+
+class JsonWriter;
 
 struct Tally {
   std::uint64_t purchases = 0;
@@ -12,5 +15,8 @@ struct Tally {
   void add(std::uint32_t quantity) { ++purchases, units += quantity; }
   friend bool operator==(const Tally&, const Tally&) = default;
 };
+
+// As a member of the object that is open: {"purchases":…,"units":…}.
+void append_tally(JsonWriter&, std::string_view name, const Tally&);
 
 }  // namespace fairsale

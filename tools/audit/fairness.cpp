@@ -44,9 +44,6 @@ std::string changes(const Terms& a, const Terms& b) {
     return fmt::format("{} {}", t.price.amount.value,
                        std::string_view(t.price.currency.code.data(), 3));
   };
-  const auto policy = [](const Terms& t) {
-    return t.line_policy == LinePolicy::strict ? "strict" : "skip_if_unfit";
-  };
   say("stock", a.stock.value, b.stock.value);
   say("price", price(a), price(b));
   say("starts_at", text(a.starts_at), text(b.starts_at));
@@ -56,7 +53,8 @@ std::string changes(const Terms& a, const Terms& b) {
   say("limit_per_customer", a.limit_per_customer.value, b.limit_per_customer.value);
   say("units_per_purchase", a.units_per_purchase.value, b.units_per_purchase.value);
   say("line_limit", a.line_limit, b.line_limit);
-  say("line_policy", std::string_view(policy(a)), std::string_view(policy(b)));
+  say("line_policy", std::string_view(name_of(a.line_policy)),
+      std::string_view(name_of(b.line_policy)));
   return out;
 }
 

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "core/json/json.hpp"
+#include "core/json/sale_json.hpp"
 #include "tools/cli.hpp"
 
 namespace fairsale::audit {
@@ -254,17 +254,22 @@ void write_fairness(JsonWriter& w, const SaleReport& r, const FairnessReport& f)
   w.end_object();
 }
 
-void write_sale(JsonWriter& w, const SaleReport& r) {
-  const Counters& c = r.counters;
+// What a sale's report and its summary begin with.
+template <class Sale>
+void begin_sale(JsonWriter& w, const Sale& s, bool detailed) {
   w.begin_object()
-      .member("sku", r.sku)
-      .member("id", fmt::format("{:016x}", r.id.value))
-      .member("position", r.head.seq.value)
-      .member("head", to_hex(r.head.digest));
+      .member("sku", s.sku)
+      .member("id", fmt::format("{:016x}", s.id.value))
+      .member("position", s.head.seq.value)
+      .member("head", to_hex(s.head.digest));
   // A state that was left half folded has no digest.
-  if (r.state != Digest{}) w.member("state_digest", to_hex(r.state));
-  w.member("detailed", true).member("sound", r.sound()).member("complete", r.complete);
-  if (r.provisional != Seq{0}) w.member("provisional_to", r.provisional.value);
+  if (s.state != Digest{}) w.member("state_digest", to_hex(s.state));
+  w.member("detailed", detailed).member("sound", s.sound()).member("complete", s.complete);
+  if (s.provisional != Seq{0}) w.member("provisional_to", s.provisional.value);
+}
+
+void write_sale(JsonWriter& w, const SaleReport& r) {
+  begin_sale(w, r, true);
   w.member("divergences_found", r.divergences_found);
   w.key("divergences").begin_array();
   for (const Divergence& d : r.divergences) {
@@ -282,13 +287,9 @@ void write_sale(JsonWriter& w, const SaleReport& r) {
       .member("blocks", r.blocks)
       .member("first_at", r.first)
       .member("last_at", r.head.time)
-      .member("state", name_of(r.phase))
-      .member("stock", c.stocked.value)
-      .member("available", c.available.value)
-      .member("held", c.held.value)
-      .member("sold", c.sold.value)
-      .member("waiting", c.waiting)
-      .member("purchases", r.purchases)
+      .member("state", name_of(r.phase));
+  append_counters(w, r.counters);
+  w.member("purchases", r.purchases)
       .member("customers", r.customers)
       .member("snapshots_compared", r.snapshots)
       .member("saved_heads_compared", r.saved_heads)
@@ -303,14 +304,7 @@ void write_sale(JsonWriter& w, const SaleReport& r) {
 }
 
 void write_summary(JsonWriter& w, const SaleSummary& s, bool fairness) {
-  w.begin_object()
-      .member("sku", s.sku)
-      .member("id", fmt::format("{:016x}", s.id.value))
-      .member("position", s.head.seq.value)
-      .member("head", to_hex(s.head.digest));
-  if (s.state != Digest{}) w.member("state_digest", to_hex(s.state));
-  w.member("detailed", false).member("sound", s.sound()).member("complete", s.complete);
-  if (s.provisional != Seq{0}) w.member("provisional_to", s.provisional.value);
+  begin_sale(w, s, false);
   w.member("divergences_found", s.divergences).member("events", s.events);
   if (fairness) {
     w.key("fair");
