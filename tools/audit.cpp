@@ -34,7 +34,8 @@ struct Options {
 
 Result<audit::StoreReport> audit_directory(const Options& o) {
   const auto start = std::chrono::steady_clock::now();
-  audit::StoreTasks wanted{.skus = o.skus, .saved = {}, .snapshots = {}};
+  audit::StoreTasks wanted;
+  wanted.skus = o.skus;
   std::vector<std::string> notes;
   if (!o.heads.empty()) {
     auto saved = audit::read_saved_heads(o.heads);
@@ -47,6 +48,14 @@ Result<audit::StoreReport> audit_directory(const Options& o) {
   }
   const SnapshotFiles files(std::filesystem::path(o.directory) / "snapshots", false);
   wanted.snapshots = files.all();
+  // Before the log: it reaches whatever these were made of.
+  const auto projections = ProjectionStore::open_view(projections_directory(o.directory));
+  if (projections) {
+    wanted.projections = projections->get();
+  } else if (projections.error().fault != Fault::not_found &&
+             projections.error().fault != Fault::damaged) {
+    return tl::unexpected(projections.error());
+  }
   const auto store = open_store(o.directory);
   if (!store) return tl::unexpected(store.error());
   const auto plan = audit::plan_audit(*store->log, wanted);
@@ -60,10 +69,14 @@ Result<audit::StoreReport> audit_directory(const Options& o) {
   report.program = fmt::format("fairsale {}", kVersion);
   report.fairness = o.fairness;
   report.damage = plan->damage;
+  if (!report.damage && !projections && projections.error().fault == Fault::damaged) {
+    report.damage = projections.error();
+  }
   report.notes = std::move(notes);
   const auto done =
       audit::audit_store(*store->log, files, plan->tasks,
                          {.fairness = o.fairness,
+                          .projections = wanted.projections,
                           .jobs = o.jobs,
                           .progress = [&progress](std::uint64_t n) { progress.add(n); }},
                          [&report](audit::SaleReport&& r) { report.add(std::move(r)); });
@@ -128,7 +141,8 @@ void add_audit(CLI::App& app, int& exit_code) {
   CLI::App* c = app.add_subcommand(
       "audit",
       "Checks every sale in a data directory from its first event: blocks, chain, encoding, "
-      "decisions, invariants, snapshots, saved heads, and with --fairness who was served when; "
+      "decisions, invariants, snapshots, stored projections, saved heads, and with --fairness who "
+      "was served when; "
       "works beside a running server");
   c->footer(
       "docs/audit.md tells what each message means and what it proves.\n"

@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "projections/stored/sale_fold.hpp"
-
 namespace fairsale {
 
 namespace {
@@ -20,11 +18,10 @@ class Comparer {
  public:
   Comparer(const ProjectionStore& store, GenerationId generation, SkuId sku,
            const Coverage& claimed)
-      : store_(store), generation_(generation), sku_(sku), claimed_(claimed) {}
+      : store_(&store), generation_(generation), sku_(sku), claimed_(claimed) {}
 
   Seq position() const { return claimed_.position; }
   GenerationId generation() const { return generation_; }
-  std::uint64_t rows() const { return rows_; }
   const std::optional<ProjectionDifference>& difference() const { return difference_; }
 
   // What is wrong is in difference() then; nothing more is to be checked.
@@ -74,10 +71,7 @@ class Comparer {
   }
 
   void differ(std::string row, std::string expected, std::string found) {
-    difference_ = ProjectionDifference{.projection = generation_.projection,
-                                       .generation = generation_.number,
-                                       .sku = sku_,
-                                       .name = {},
+    difference_ = ProjectionDifference{.generation = generation_,
                                        .position = claimed_.position,
                                        .row = std::move(row),
                                        .expected = std::move(expected),
@@ -103,22 +97,22 @@ class Comparer {
   Result<void> walk(std::string_view prefix, const std::vector<StoredRow>& rows, bool end) {
     if (difference_ || (rows.empty() && !end)) return {};
     std::size_t i = 0;
-    const auto read = store_.each_row(generation_, sku_, prefix, next_,
-                                      [&](std::string_view key, std::string_view value) {
-                                        if (i == rows.size() || key < rows[i].key) {
-                                          if (i == rows.size() && !end) return false;
-                                          differ(key, nullptr, &value);
-                                          return false;
-                                        }
-                                        if (key > rows[i].key) return false;  // it is missing
-                                        if (value != rows[i].value) {
-                                          differ(key, &rows[i].value, &value);
-                                          return false;
-                                        }
-                                        count(rows[i]);
-                                        ++i;
-                                        return end || i < rows.size();
-                                      });
+    const auto read = store_->each_row(generation_, sku_, prefix, next_,
+                                       [&](std::string_view key, std::string_view value) {
+                                         if (i == rows.size() || key < rows[i].key) {
+                                           if (i == rows.size() && !end) return false;
+                                           differ(key, nullptr, &value);
+                                           return false;
+                                         }
+                                         if (key > rows[i].key) return false;  // it is missing
+                                         if (value != rows[i].value) {
+                                           differ(key, &rows[i].value, &value);
+                                           return false;
+                                         }
+                                         count(rows[i]);
+                                         ++i;
+                                         return end || i < rows.size();
+                                       });
     if (!read) return read;
     if (!difference_ && i < rows.size()) differ(rows[i].key, &rows[i].value, nullptr);
     if (!rows.empty()) next_ = rows.back().key + '\0';
@@ -126,7 +120,7 @@ class Comparer {
   }
 
   Result<void> look_up(const StoredRow& row) {
-    const auto found = store_.row(generation_, sku_, row.key);
+    const auto found = store_->row(generation_, sku_, row.key);
     if (!found) return tl::unexpected(found.error());
     if (*found == row.value) {
       count(row);
@@ -138,7 +132,7 @@ class Comparer {
   }
 
   Result<void> find_extra_refund(const Sale& sale) {
-    return store_.each_row(
+    return store_->each_row(
         generation_, sku_, kRefundKeys, {}, [&](std::string_view key, std::string_view value) {
           const auto refund = decode_refund(key, value);
           const auto purchase = refund ? sale.find_purchase(refund->purchase) : std::nullopt;
@@ -148,7 +142,7 @@ class Comparer {
         });
   }
 
-  const ProjectionStore& store_;
+  const ProjectionStore* store_;
   GenerationId generation_;
   SkuId sku_;
   Coverage claimed_;
@@ -161,60 +155,86 @@ class Comparer {
 
 }  // namespace
 
-Result<ProjectionComparison> compare_projections(const EventLog& log, const ProjectionStore& store,
-                                                 SkuId sku) {
-  std::vector<std::pair<GenerationId, Coverage>> stored;
+struct ProjectionCheck::Impl {
+  // Compares the rows since the last time. Those whose position this is are done with.
+  Result<void> compare(const Sale& sale) {
+    for (std::size_t i = done; i < comparers.size(); ++i) {
+      if (auto ok = comparers[i].check(stretch); !ok) return ok;
+    }
+    stretch = {.sku = stretch.sku, .from = sale.seq(), .to = sale.seq()};
+    for (; done < comparers.size() && comparers[done].position() <= sale.seq(); ++done) {
+      Comparer& due = comparers[done];
+      if (due.position() < sale.seq()) {
+        due.differ("the position", "where a block ends",
+                   fmt::format("{}, which is within a block", due.position().value));
+      } else if (auto ok = due.finish(sale); !ok) {
+        return ok;
+      }
+    }
+    return {};
+  }
+
+  std::vector<Comparer> comparers;  // by position
+  std::size_t done = 0;             // of them, the first
+  std::size_t taken = 0;
+  Stretch stretch;
+};
+
+ProjectionCheck::ProjectionCheck(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+ProjectionCheck::~ProjectionCheck() = default;
+ProjectionCheck::ProjectionCheck(ProjectionCheck&&) noexcept = default;
+ProjectionCheck& ProjectionCheck::operator=(ProjectionCheck&&) noexcept = default;
+
+Result<ProjectionCheck> ProjectionCheck::open(const ProjectionStore& store, SkuId sku) {
+  auto impl = std::make_unique<Impl>();
+  impl->stretch.sku = sku;
   for (const StoredProjection p : kStoredProjections) {
     const auto entry = store.catalog(p);
     if (!entry) return tl::unexpected(entry.error());
-    // Rows of another version are not to be read, and are dropped by the next server.
     if (!*entry || (*entry)->version != version_of(p)) continue;
     const GenerationId generation{p, (*entry)->current()};
     const auto claimed = store.coverage(generation, sku);
     if (!claimed) return tl::unexpected(claimed.error());
-    stored.emplace_back(generation, *claimed);
+    impl->comparers.emplace_back(store, generation, sku, *claimed);
   }
-  std::stable_sort(stored.begin(), stored.end(), [](const auto& a, const auto& b) {
-    return a.second.position < b.second.position;
-  });
-  std::vector<Comparer> comparers;
-  for (const auto& [generation, claimed] : stored) {
-    comparers.emplace_back(store, generation, sku, claimed);
-  }
-
-  SaleFold fold(sku);
-  ProjectionComparison out;
-  for (std::size_t i = 0; i < comparers.size() && !out.difference; ++i) {
-    Comparer& due = comparers[i];
-    while (fold.position() < due.position()) {
-      const auto piece = fold.next(log, kPiece, Seq{0}, due.position());
-      if (!piece) return tl::unexpected(piece.error());
-      for (std::size_t j = i; j < comparers.size(); ++j) {
-        if (auto ok = comparers[j].check(piece->stretch); !ok) return tl::unexpected(ok.error());
-      }
-      if (piece->at_end) break;
-    }
-    if (fold.position() < due.position()) {
-      due.differ("the position",
-                 fmt::format("where a block ends, such as {}", fold.position().value),
-                 fmt::format("{}", due.position().value));
-    } else if (auto ok = due.finish(fold.sale()); !ok) {
-      return tl::unexpected(ok.error());
-    }
-    out.difference = due.difference();
-    out.checked.push_back(
-        {due.generation().projection, due.generation().number, due.position(), due.rows()});
-  }
-  if (out.difference) out.difference->name = fold.sale().sku();
-  return out;
+  std::stable_sort(
+      impl->comparers.begin(), impl->comparers.end(),
+      [](const Comparer& a, const Comparer& b) { return a.position() < b.position(); });
+  // Those that have nothing of the SKU yet.
+  if (auto ok = impl->compare(Sale()); !ok) return tl::unexpected(ok.error());
+  return ProjectionCheck(std::move(impl));
 }
 
-Result<ProjectionComparison> compare_projections(const EventLog& log,
-                                                 const std::filesystem::path& data, SkuId sku) {
-  const auto store = ProjectionStore::open_view(projections_directory(data));
-  if (!store && store.error().fault == Fault::not_found) return ProjectionComparison{};
-  if (!store) return tl::unexpected(store.error());
-  return compare_projections(log, **store, sku);
+void ProjectionCheck::on(const Sale& sale, const Decision& d) {
+  if (impl_->done < impl_->comparers.size()) collect(impl_->stretch, sale, d);
+}
+
+Result<void> ProjectionCheck::after_block(const Sale& sale) {
+  Impl& i = *impl_;
+  if (i.done == i.comparers.size()) return {};
+  collect_second(i.stretch, sale);
+  const bool due = i.comparers[i.done].position() <= sale.seq();
+  if (!due && sale.seq().value - i.stretch.from.value < kPiece) return {};
+  return i.compare(sale);
+}
+
+std::vector<ProjectionDifference> ProjectionCheck::take_differences() {
+  std::vector<ProjectionDifference> all;
+  for (; impl_->taken < impl_->done; ++impl_->taken) {
+    const auto& d = impl_->comparers[impl_->taken].difference();
+    if (d) all.push_back(*d);
+  }
+  return all;
+}
+
+std::uint64_t ProjectionCheck::compared() const { return impl_->done; }
+
+std::vector<std::pair<GenerationId, Seq>> ProjectionCheck::left() const {
+  std::vector<std::pair<GenerationId, Seq>> all;
+  for (std::size_t i = impl_->done; i < impl_->comparers.size(); ++i) {
+    all.emplace_back(impl_->comparers[i].generation(), impl_->comparers[i].position());
+  }
+  return all;
 }
 
 }  // namespace fairsale

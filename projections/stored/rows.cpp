@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "core/domain/invariant.hpp"
 #include "core/json/json.hpp"
 #include "core/log/little_endian.hpp"
@@ -210,9 +212,17 @@ std::string describe_key(StoredProjection p, std::string_view key) {
   return fmt::format("key {}", hex);
 }
 
+constexpr std::size_t kMostShown = 2000;  // bytes of a document
+
 std::string describe_row(StoredProjection p, std::string_view key, std::string_view value) {
   switch (p) {
-    case StoredProjection::availability: return std::string(value);
+    case StoredProjection::availability: {
+      // Whoever could write to the store may have put anything here.
+      std::string text(value.substr(0, kMostShown));
+      std::replace_if(
+          text.begin(), text.end(), [](char c) { return c < ' ' || c == 0x7f; }, '?');
+      return text;
+    }
     case StoredProjection::timeline:
       if (const auto r = decode_timeline(key, value)) {
         return fmt::format(

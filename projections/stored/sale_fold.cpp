@@ -34,8 +34,7 @@ Result<SaleFold> SaleFold::from_snapshot(const EventLog& log, SkuId sku, Seq kno
   return fold;
 }
 
-Result<SaleFold::Piece> SaleFold::next(const EventLog& log, std::uint64_t events, Seq known,
-                                       Seq until) {
+Result<SaleFold::Piece> SaleFold::next(const EventLog& log, std::uint64_t events, Seq known) {
   Piece piece{.stretch = {.sku = sku_, .from = head_.seq, .to = head_.seq}, .at_end = true};
   CollectingSink sink(piece.stretch, sale_, known);
   std::optional<Error> error;
@@ -45,7 +44,6 @@ Result<SaleFold::Piece> SaleFold::next(const EventLog& log, std::uint64_t events
     return false;
   };
   const auto visit = [&](const BlockView& block) {
-    if (block.last() > until) return false;
     if (auto ok = block.follows(head_); !ok)
       return damaged(block.header().first, ok.error().message);
     const auto decoded = block.for_each(
@@ -66,11 +64,9 @@ Result<SaleFold::Piece> SaleFold::next(const EventLog& log, std::uint64_t events
     piece.at_end = head_.seq.value - piece.stretch.from.value < events;
     return piece.at_end;
   };
-  if (head_.seq < until) {
-    const auto read = log.read(sku_, Seq{head_.seq.value + 1}, visit);
-    if (!read) return tl::unexpected(read.error());
-    if (error) return tl::unexpected(*error);
-  }
+  const auto read = log.read(sku_, Seq{head_.seq.value + 1}, visit);
+  if (!read) return tl::unexpected(read.error());
+  if (error) return tl::unexpected(*error);
   piece.stretch.to = head_.seq;
   if (head_.seq > known && head_.seq > piece.stretch.from && sale_.exists()) {
     piece.stretch.document = render_sale(sale_);

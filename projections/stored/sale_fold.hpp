@@ -17,13 +17,12 @@ class SaleFold {
 
   struct Piece {
     Stretch stretch;      // what the piece's events changed; from == to when there were none
-    bool at_end = false;  // of the log as it was, or of what was asked for
+    bool at_end = false;  // of the log as it was
   };
 
-  // Folds on for about `events` events, in whole blocks and not past `until`. Rows of positions up
-  // to `known` are left out. Fails, naming SKU and position, at the first damage.
-  Result<Piece> next(const EventLog& log, std::uint64_t events, Seq known = Seq{0},
-                     Seq until = Seq{~0ULL});
+  // Folds on for about `events` events, in whole blocks. Rows of positions up to `known` are left
+  // out. Fails, naming SKU and position, at the first damage.
+  Result<Piece> next(const EventLog& log, std::uint64_t events, Seq known);
 
   SkuId sku() const { return sku_; }
   Seq position() const { return head_.seq; }

@@ -430,6 +430,25 @@ Result<void> ProjectionStore::each_coverage(
   return {};
 }
 
+Result<void> ProjectionStore::each_sku_with_rows(GenerationId g,
+                                                 const std::function<void(SkuId)>& visit) const {
+  const std::string end = end_of(prefix_of('R', g));
+  std::string next = prefix_of('R', g);
+  for (std::optional<SkuId> found;; found.reset()) {
+    bool good = true;
+    const auto read = impl_->each({}, next, end, [&](auto key, auto) {
+      good = key.size() >= kSkuPrefix;
+      if (good) found = SkuId{get_be64(key.data() + kGenerationPrefix)};
+      return false;
+    });
+    if (!read) return read;
+    if (!good) return illegible("a row's key");
+    if (!found) return {};
+    visit(*found);
+    next = end_of(row_key(g, *found, {}));
+  }
+}
+
 Result<void> ProjectionStore::each_row(GenerationId g, SkuId sku, std::string_view prefix,
                                        std::string_view from, const RowVisitor& visit) const {
   rocksdb::ReadOptions ro;

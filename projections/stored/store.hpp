@@ -131,6 +131,9 @@ class ProjectionStore {
   Result<void> each_coverage(GenerationId,
                              const std::function<bool(SkuId, const Coverage&)>& visit) const;
 
+  // In the order of their ids, whatever the generation claims to have.
+  Result<void> each_sku_with_rows(GenerationId, const std::function<void(SkuId)>& visit) const;
+
   // Rows of a SKU whose keys begin with `prefix`, in order, from the key `from` on. `visit` returns
   // false to stop.
   using RowVisitor = std::function<bool(std::string_view key, std::string_view value)>;

@@ -21,6 +21,7 @@
 #include "tests/engine/shop.hpp"
 #include "tests/log/support.hpp"
 #include "tools/audit/audit.hpp"
+#include "tools/rebuild/rebuild.hpp"
 
 namespace fairsale::audit {
 namespace {
@@ -74,7 +75,8 @@ struct Original {
 };
 
 // The store that all rounds start from: sales with attempts, payments, cancellations and time that
-// passes; two snapshots each; and one more sale whose commit is the last, since ACKED keeps that.
+// passes; two snapshots each, and the stored projections; and one more sale whose commit is the
+// last, since ACKED keeps that.
 class Good {
  public:
   static const Good& store() {
@@ -92,12 +94,26 @@ class Good {
 
  private:
   Good() {
+    commit();
+    project();
+  }
+
+  void commit() {
     const auto log = fairsale::testing::open_log(path());
     Chance chance(7);
     for (unsigned i = 0; i < kSales; ++i) make_sale(*log, fmt::format("sale-{:02}", i), chance);
     fairsale::testing::Chain last("the-last-to-commit");
     fairsale::testing::commit(*log, {last.block(3)});
     log->settle();
+  }
+
+  void project() {
+    const auto built = cli::rebuild_at_rest(
+        path(), {.projections = {kStoredProjections.begin(), kStoredProjections.end()},
+                 .force = false,
+                 .drop_old = true,
+                 .progress = [](double) { return true; }});
+    EXPECT_TRUE(built) << built.error().message;
   }
 
   void make_sale(EventLog& log, const std::string& sku, Chance& chance) {
@@ -151,10 +167,58 @@ class Good {
   std::vector<Original> sales_;
 };
 
+// The RocksDB of a store's projections, opened as anybody can.
+class RawProjections {
+ public:
+  explicit RawProjections(const fs::path& data) {
+    rocksdb::Options options;
+    options.info_log_level = rocksdb::FATAL_LEVEL;
+    options.avoid_flush_during_recovery = true;
+    options.avoid_flush_during_shutdown = true;
+    rocksdb::DB* db = nullptr;
+    const auto s = rocksdb::DB::Open(options, projections_directory(data).string(), &db);
+    if (!s.ok()) throw std::runtime_error(s.ToString());
+    db_.reset(db);
+  }
+
+  struct Row {
+    std::string key;
+    std::string value;
+  };
+  // Those of a kind ('R': rows, 'M': what a generation has of the SKU), of all projections.
+  std::vector<Row> rows(char kind, SkuId sku) {
+    std::vector<Row> all;
+    const std::string id = key_of(sku);
+    const std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator({}));
+    for (it->Seek(std::string(1, kind)); it->Valid(); it->Next()) {
+      if (it->key()[0] != kind) break;
+      if (it->key().ToString().substr(kBeforeSku, id.size()) != id) continue;
+      all.push_back({it->key().ToString(), it->value().ToString()});
+    }
+    return all;
+  }
+  Row any(char kind, SkuId sku, Chance& chance) {
+    const auto all = rows(kind, sku);
+    return all.at(below(chance, all.size()));
+  }
+  void put(const Row& r) { EXPECT_TRUE(db_->Put({}, r.key, r.value).ok()); }
+  void remove(const Row& r) { EXPECT_TRUE(db_->Delete({}, r.key).ok()); }
+  void forget(SkuId sku) {
+    for (const char kind : {'R', 'M'}) {
+      for (const Row& r : rows(kind, sku)) remove(r);
+    }
+  }
+
+ private:
+  static constexpr std::size_t kBeforeSku = 6;  // kind, projection, generation
+
+  std::unique_ptr<rocksdb::DB> db_;
+};
+
 // A store's RocksDB, opened as anybody can.
 class Raw {
  public:
-  explicit Raw(const fs::path& data) {
+  explicit Raw(const fs::path& data) : data_(data) {
     rocksdb::DBOptions options;
     options.info_log_level = rocksdb::FATAL_LEVEL;
     options.avoid_flush_during_recovery = true;  // syncs would take most of the test's time
@@ -186,6 +250,10 @@ class Raw {
     must(db_->Put({}, heads_, key_of(sku), bytes));
   }
   void remove_head(SkuId sku) { must(db_->Delete({}, heads_, key_of(sku))); }
+  RawProjections& projections() {
+    if (!projections_) projections_.emplace(data_);
+    return *projections_;
+  }
   void flush() { must(db_->Flush({}, std::vector<rocksdb::ColumnFamilyHandle*>{blocks_, heads_})); }
   // Each table file and how many bytes of data blocks it begins with.
   std::map<std::string, std::uint64_t> tables() {
@@ -201,6 +269,8 @@ class Raw {
     if (!s.ok()) throw std::runtime_error(s.ToString());
   }
 
+  fs::path data_;
+  std::optional<RawProjections> projections_;
   std::unique_ptr<rocksdb::DB> db_;
   rocksdb::ColumnFamilyHandle* blocks_ = nullptr;
   rocksdb::ColumnFamilyHandle* heads_ = nullptr;
@@ -301,8 +371,10 @@ Seq vouched(const Original& o, const Planted& p, bool with_heads) {
   return last;
 }
 
-void remove_snapshots(const fs::path& data, const Original& o) {
+// Removes what lies beside the log and could tell of another history.
+void remove_witnesses(Raw& raw, const fs::path& data, const Original& o) {
   fs::remove_all(data / "snapshots" / fmt::format("{:016x}", o.id.value));
+  raw.projections().forget(o.id);
 }
 
 // Rewrites the history from block `from` on so that it is consistent in itself.
@@ -434,20 +506,21 @@ const std::vector<Tamper>& tampers() {
       [](Raw& raw, const fs::path& data, const Original& o, Chance& chance) -> Planted {
         const std::size_t b = below(chance, o.blocks.size());
         rewrite(raw, o, b, [&](Decoded& d) { alter(d, chance); });
-        remove_snapshots(data, o);
+        remove_witnesses(raw, data, o);
         const Seq saved = o.saved[b / 3].position;  // one after each third block
-        return {fmt::format("history rewritten from block {} on, snapshots removed", b),
-                o.first(b),
-                saved,
-                saved,
-                Shows::with_a_head,
-                true};
+        return {
+            fmt::format("history rewritten from block {} on, snapshots and projections removed", b),
+            o.first(b),
+            saved,
+            saved,
+            Shows::with_a_head,
+            true};
       },
       [](Raw& raw, const fs::path& data, const Original& o, Chance& chance) -> Planted {
         const std::size_t b = 1 + below(chance, o.blocks.size() - 1);
         for (std::size_t i = b; i < o.blocks.size(); ++i) raw.remove_block(o.id, o.first(i));
         raw.put_head(o.id, {o.heads[b - 1], o.first(b - 1)});
-        remove_snapshots(data, o);
+        remove_witnesses(raw, data, o);
         return {fmt::format("tail cut off from block {} on", b),
                 o.first(b),
                 o.first(b),
@@ -523,6 +596,46 @@ const std::vector<Tamper>& tampers() {
         fs::copy_file(snapshot_path(Good::store().path(), other.id, other.snapshots[0]), path);
         return {fmt::format("a snapshot of {} put beside", other.sku), far, far, far};
       },
+      [](Raw& raw, const fs::path&, const Original& o, Chance& chance) -> Planted {
+        auto row = raw.projections().any('R', o.id, chance);
+        row.value.at(below(chance, row.value.size())) ^= 1;
+        raw.projections().put(row);
+        const Seq end = o.heads.back().seq;
+        return {"a row of a projection edited", end, end, end};
+      },
+      [](Raw& raw, const fs::path&, const Original& o, Chance& chance) -> Planted {
+        raw.projections().remove(raw.projections().any('R', o.id, chance));
+        const Seq end = o.heads.back().seq;
+        return {"a row of a projection removed", end, end, end};
+      },
+      [](Raw& raw, const fs::path&, const Original& o, Chance& chance) -> Planted {
+        auto row = raw.projections().any('R', o.id, chance);
+        row.key += 'x';
+        raw.projections().put(row);
+        const Seq end = o.heads.back().seq;
+        return {"a row put into a projection", end, end, end};
+      },
+      [](Raw& raw, const fs::path&, const Original& o, Chance& chance) -> Planted {
+        auto claim = raw.projections().any('M', o.id, chance);
+        constexpr std::size_t kPosition = 8;  // then the number of rows and their digest
+        claim.value.at(kPosition + below(chance, claim.value.size() - kPosition)) ^= 1;
+        raw.projections().put(claim);
+        const Seq end = o.heads.back().seq;
+        return {"what a projection claims to have edited", end, end, end};
+      },
+      [](Raw& raw, const fs::path&, const Original& o, Chance& chance) -> Planted {
+        // One position short it is within a block; or far behind the end of the log.
+        auto claim = raw.projections().any('M', o.id, chance);
+        const Seq end = o.heads.back().seq;
+        const bool beyond = below(chance, 2) == 0;
+        const Seq at = beyond ? after(end) : Seq{end.value - 1};
+        put_le(reinterpret_cast<std::byte*>(claim.value.data()),
+               beyond ? after(end, 500).value : at.value);
+        raw.projections().put(claim);
+        return {fmt::format("a projection made to claim another position, {}",
+                            beyond ? "behind the end" : "short of the end"),
+                at, at, at};
+      },
   };
   return all;
 }
@@ -538,7 +651,12 @@ struct Audit {
 Audit audit(const fs::path& data, std::vector<SavedHead> saved) {
   Audit out;
   const SnapshotFiles files(data / "snapshots", false);
-  const StoreTasks wanted{.skus = {}, .saved = std::move(saved), .snapshots = files.all()};
+  const auto projections = ProjectionStore::open_view(projections_directory(data));
+  EXPECT_TRUE(projections) << projections.error().message;
+  const StoreTasks wanted{.skus = {},
+                          .saved = std::move(saved),
+                          .snapshots = files.all(),
+                          .projections = projections->get()};
   RecoveryReport recovery;
   const auto log = open_rocks_log({.directory = data, .mode = OpenMode::read_only}, recovery);
   if (!log) {
@@ -551,8 +669,10 @@ Audit audit(const fs::path& data, std::vector<SavedHead> saved) {
     return out;
   }
   out.damage = plan->damage;
-  EXPECT_TRUE(audit_store(**log, files, plan->tasks, {.fairness = true, .jobs = 1, .progress = {}},
-                          [&out](SaleReport&& r) { out.sales.emplace(r.id.value, std::move(r)); }));
+  EXPECT_TRUE(
+      audit_store(**log, files, plan->tasks,
+                  {.fairness = true, .projections = projections->get(), .jobs = 1, .progress = {}},
+                  [&out](SaleReport&& r) { out.sales.emplace(r.id.value, std::move(r)); }));
   return out;
 }
 
@@ -582,6 +702,7 @@ TEST(Tampering, TheStoreThatAllStartFromIsSound) {
     if (r.sku == "the-last-to-commit") continue;
     EXPECT_EQ(r.snapshots, 2U);
     EXPECT_EQ(r.saved_heads, 4U);
+    EXPECT_EQ(r.projections, 3U);
   }
 }
 
@@ -729,8 +850,8 @@ TEST(Tampering, AfterTheLastCommitIsShownByWhatWasAcknowledged) {
         for (std::size_t b = 8; b < o.blocks.size(); ++b) raw.remove_block(o.id, o.first(b));
         raw.put_head(o.id, {o.heads[7], o.first(7)});
       }
+      remove_witnesses(raw, data, o);
     }
-    remove_snapshots(data, o);
     const SaleReport r = audit(data, {}).sales.at(o.id.value);
     ASSERT_EQ(r.divergences_found, 1U) << describe(r);
     EXPECT_NE(r.divergences[0].expected.find("the acknowledged head"), std::string::npos);
@@ -772,7 +893,22 @@ TEST(Tampering, OfTheLastCommitIsRefusedByName) {
       << a.refused->message;
 }
 
-TEST(Tampering, AWholeSaleTakenAwayIsMissedByItsHeadOrItsSnapshots) {
+TEST(Tampering, RowsOfASaleThatNeverWasAreFound) {
+  TempDir directory;
+  const fs::path data = copy(directory);
+  const SkuId nobody = sku_id("nobody");
+  {
+    Raw raw(data);
+    auto row = raw.projections().rows('R', Good::store().sales()[0].id).at(0);
+    row.key.replace(row.key.size() - 8, 8, key_of(nobody));
+    raw.projections().put(row);
+  }
+  const SaleReport r = audit(data, {}).sales.at(nobody.value);
+  ASSERT_EQ(r.divergences.size(), 1U) << describe(r);
+  EXPECT_EQ(r.divergences[0].check, Check::projection);
+}
+
+TEST(Tampering, AWholeSaleTakenAwayIsMissedByWhatIsLeftOfIt) {
   TempDir directory;
   const fs::path data = copy(directory);
   const Original& o = Good::store().sales()[5];
@@ -782,7 +918,10 @@ TEST(Tampering, AWholeSaleTakenAwayIsMissedByItsHeadOrItsSnapshots) {
     raw.remove_head(o.id);
   }
   EXPECT_FALSE(audit(data, {}).sales.at(o.id.value).sound());
-  remove_snapshots(data, o);
+  {
+    Raw raw(data);
+    remove_witnesses(raw, data, o);
+  }
   EXPECT_EQ(audit(data, {}).sales.count(o.id.value), 0U);
   const Audit a = audit(data, Good::store().saved());
   const SaleReport& r = a.sales.at(o.id.value);

@@ -15,6 +15,8 @@
 #include <utility>
 #include <variant>
 
+#include "projections/stored/compare.hpp"
+
 namespace fairsale::audit {
 
 namespace {
@@ -127,6 +129,7 @@ class SaleAudit final : public DecisionSink {
 
  private:
   void follow(const EventLog& log) {
+    open_projections();
     if (recorded().seq == Seq{0} && task_.last_block != Seq{0}) {
       broken({Check::block, Seq{1}, Seq{1}, "a recorded head for its blocks",
               fmt::format("blocks up to the one that begins at {}, and no head",
@@ -202,6 +205,7 @@ class SaleAudit final : public DecisionSink {
       }
     }
     reach_checkpoints();
+    check_projections();
     if (options_.progress) options_.progress(h.count);
     return end_ >= recorded().seq || head_.seq < end_;
   }
@@ -244,6 +248,7 @@ class SaleAudit final : public DecisionSink {
                              sale_.terms().limit_per_customer.value, d.until.value)});
       }
     }
+    if (projections_) projections_->on(sale_, d);
     if (fairness_) fairness_->on(d);
   }
 
@@ -303,6 +308,39 @@ class SaleAudit final : public DecisionSink {
     } else {
       report_.failure = e;
     }
+  }
+
+  void open_projections() {
+    if (options_.projections == nullptr) return;
+    auto check = ProjectionCheck::open(*options_.projections, task_.head.sku);
+    if (!check) return cannot_read_projections(check.error());
+    projections_.emplace(std::move(*check));
+    tell_projections();
+  }
+
+  void check_projections() {
+    if (!projections_) return;
+    if (auto ok = projections_->after_block(sale_); !ok) return cannot_read_projections(ok.error());
+    tell_projections();
+  }
+
+  void tell_projections() {
+    for (const ProjectionDifference& d : projections_->take_differences()) {
+      diverge({Check::projection, d.position, d.position,
+               fmt::format("in projection {}, generation {}, {}: {}",
+                           fairsale::name_of(d.generation.projection), d.generation.number, d.row,
+                           d.expected),
+               d.found});
+    }
+  }
+
+  void cannot_read_projections(const Error& e) {
+    projections_.reset();
+    if (e.fault != Fault::damaged) {
+      report_.failure = e;
+      return;
+    }
+    diverge({Check::projection, sale_.seq(), sale_.seq(), "legible stored projections", e.message});
   }
 
   void compare_saved(const SavedHead& saved) {
@@ -380,6 +418,22 @@ class SaleAudit final : public DecisionSink {
 
   // The positions that the log did not reach.
   void leave_rest() {
+    leave_checkpoints();
+    if (!projections_) return;
+    report_.projections = projections_->compared();
+    for (const auto& [generation, position] : projections_->left()) {
+      if (!whole_ || position <= recorded().seq) {
+        ++report_.not_compared;
+        continue;
+      }
+      ++report_.projections;
+      beyond_the_log(Check::projection, position,
+                     fmt::format("up to which projection {}, generation {} is made",
+                                 fairsale::name_of(generation.projection), generation.number));
+    }
+  }
+
+  void leave_checkpoints() {
     for (; next_checkpoint_ < checkpoints_.size(); ++next_checkpoint_) {
       const Checkpoint& c = checkpoints_[next_checkpoint_];
       const auto* name = std::get_if<SnapshotName>(&c.what);
@@ -395,12 +449,16 @@ class SaleAudit final : public DecisionSink {
         continue;
       }
       ++(name != nullptr ? report_.snapshots : report_.saved_heads);
-      diverge(
-          {name != nullptr ? Check::snapshot : Check::saved_head, next(), next(),
-           fmt::format("a log that reaches position {}{}", c.seq.value,
-                       name != nullptr ? ", where this snapshot was taken" : ", as saved"),
-           fmt::format("the log ends at position {}", std::max(head_.seq, recorded().seq).value)});
+      beyond_the_log(name != nullptr ? Check::snapshot : Check::saved_head, c.seq,
+                     name != nullptr ? "where this snapshot was taken" : "as saved");
     }
+  }
+
+  void beyond_the_log(Check check, Seq position, std::string_view why) {
+    diverge(
+        {check, next(), next(),
+         fmt::format("a log that reaches position {}, {}", position.value, why),
+         fmt::format("the log ends at position {}", std::max(head_.seq, recorded().seq).value)});
   }
 
   void describe() {
@@ -439,6 +497,7 @@ class SaleAudit final : public DecisionSink {
   bool counts_differ_ = false;
   Timestamp at_;
   std::optional<FairnessCheck> fairness_;
+  std::optional<ProjectionCheck> projections_;
   EventEncoder encoder_;
   std::array<std::byte, kMaxEventBytes> encoded_;
   std::span<const std::byte> left_;  // of the block's payload
@@ -453,6 +512,7 @@ std::string_view name_of(Check c) {
     case Check::name: return "name";
     case Check::invariant: return "invariant";
     case Check::snapshot: return "snapshot";
+    case Check::projection: return "projection";
     case Check::saved_head: return "saved_head";
   }
   return "unknown";
@@ -474,6 +534,27 @@ SaleReport audit_sale(const EventLog& log, const SnapshotFiles& files, const Sal
     return none;
   }
 }
+
+namespace {
+
+// Every SKU that the current generations have something of, or claim to.
+Result<void> each_sku(const ProjectionStore& store, const std::function<void(SkuId)>& visit) {
+  for (const StoredProjection p : kStoredProjections) {
+    const auto catalog = store.catalog(p);
+    if (!catalog) return tl::unexpected(catalog.error());
+    if (!*catalog || (*catalog)->version != version_of(p)) continue;
+    const GenerationId current{p, (*catalog)->current()};
+    const auto read = store.each_coverage(current, [&](SkuId sku, const auto&) {
+      visit(sku);
+      return true;
+    });
+    if (!read) return read;
+    if (auto rows = store.each_sku_with_rows(current, visit); !rows) return rows;
+  }
+  return {};
+}
+
+}  // namespace
 
 Result<Plan> plan_audit(const EventLog& log, const StoreTasks& wanted) {
   const auto heads = log.heads();
@@ -501,6 +582,11 @@ Result<Plan> plan_audit(const EventLog& log, const StoreTasks& wanted) {
     SaleTask& t = task(sku_id(h.sku));
     t.sku = h.sku;
     t.saved.push_back(h);
+  }
+  if (wanted.projections != nullptr) {
+    const auto read = each_sku(*wanted.projections, [&task](SkuId sku) { task(sku); });
+    if (!read && read.error().fault != Fault::damaged) return tl::unexpected(read.error());
+    if (!read && !plan.damage) plan.damage = read.error();
   }
   if (wanted.skus.empty()) {
     for (auto& [id, t] : all) plan.tasks.push_back(std::move(t));

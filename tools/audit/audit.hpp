@@ -1,5 +1,5 @@
 // The audit of a store: every sale from its first event on, against itself, against its snapshots
-// and against heads that were kept elsewhere.
+// and stored projections, and against heads that were kept elsewhere.
 //
 // What is checked of each sale:
 //   block       every block is whole (CRC, digest), follows the one before it without a gap, is
@@ -11,6 +11,9 @@
 //               and at the end everything is recounted (Sale::check)
 //   snapshot    each stored snapshot is whole, of a position in this log, and its bytes are those
 //               of the state that the events lead to
+//   projection  each row of each current stored projection is what the log makes it, none is
+//   missing
+//               or too much, and their number and digest are as claimed
 //   saved_head  at each saved position the chain has the saved digest, and the state too if saved
 // and, when asked for, that it was fair (fairness.hpp).
 //
@@ -28,12 +31,21 @@
 
 #include "core/log/event_log.hpp"
 #include "core/log/snapshot_files.hpp"
+#include "projections/stored/store.hpp"
 #include "tools/audit/fairness.hpp"
 #include "tools/audit/saved_heads.hpp"
 
 namespace fairsale::audit {
 
-enum class Check : std::uint8_t { block, canonical, name, invariant, snapshot, saved_head };
+enum class Check : std::uint8_t {
+  block,
+  canonical,
+  name,
+  invariant,
+  snapshot,
+  projection,
+  saved_head
+};
 
 std::string_view name_of(Check);
 
@@ -69,8 +81,9 @@ struct SaleReport {
   std::uint64_t purchases = 0;
   std::uint64_t customers = 0;
   std::uint64_t snapshots = 0;       // compared
+  std::uint64_t projections = 0;     // compared
   std::uint64_t saved_heads = 0;     // compared
-  std::uint64_t not_compared = 0;    // snapshots and saved heads behind what was audited
+  std::uint64_t not_compared = 0;    // of all these, behind what was audited
   std::uint64_t snapshots_gone = 0;  // removed by a running server meanwhile
   double seconds = 0;
 
@@ -96,6 +109,7 @@ struct SaleTask {
 
 struct AuditOptions {
   bool fairness = false;
+  const ProjectionStore* projections = nullptr;        // to compare, as opened before the log
   unsigned jobs = 1;                                   // threads; each audits one sale at a time
   std::function<void(std::uint64_t events)> progress;  // called from all of them
 };
@@ -105,9 +119,10 @@ struct AuditOptions {
 SaleReport audit_sale(const EventLog&, const SnapshotFiles&, const SaleTask&, const AuditOptions&);
 
 struct StoreTasks {
-  std::vector<std::string> skus;        // only these; all when empty
-  std::vector<SavedHead> saved;         // of any sales
-  std::vector<SnapshotName> snapshots;  // as listed before the log was opened, see below
+  std::vector<std::string> skus;                 // only these; all when empty
+  std::vector<SavedHead> saved;                  // of any sales
+  std::vector<SnapshotName> snapshots;           // as listed before the log was opened, see below
+  const ProjectionStore* projections = nullptr;  // likewise
 };
 
 struct Plan {
@@ -117,9 +132,10 @@ struct Plan {
   std::optional<Error> damage;
 };
 
-// What there is to audit: every sale that has a head, a block, a snapshot or a saved head. A server
-// may go on writing; for snapshots that are listed before the log is opened, the log as opened
-// reaches all their positions. Fails with not_found when a named sale is in none of them.
+// What there is to audit: every sale that has a head, a block, a snapshot, a stored projection or a
+// saved head. A server may go on writing; for snapshots that are listed and projections that are
+// opened before the log is, the log as opened reaches all their positions. Fails with not_found
+// when a named sale is in none of them.
 Result<Plan> plan_audit(const EventLog&, const StoreTasks&);
 
 // Audits all of them, `jobs` at a time, the longest first, and passes each report on when it is

@@ -254,10 +254,11 @@ void add_digests(std::string& out, const SaleReport& r) {
   if (r.state != Digest{}) code_row(out, "State", to_hex(r.state));
   out += "</table>\n";
   add(out,
-      "<p class=\"note\">{} saved heads and {} snapshots were compared. The head is a SHA-256 over "
-      "all events up to the position: whoever kept one for this position and finds the same has "
+      "<p class=\"note\">{} saved heads, {} snapshots and {} stored projections were compared. The "
+      "head is a SHA-256 over all events up to the position: whoever kept one for this position "
+      "and finds the same has "
       "seen the same events.</p>\n",
-      r.saved_heads, r.snapshots);
+      r.saved_heads, r.snapshots, r.projections);
 }
 
 void add_divergences(std::string& out, const SaleReport& r) {

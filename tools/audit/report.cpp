@@ -131,7 +131,8 @@ void add_sale(std::string& out, const SaleReport& r) {
         "not audited\n",
         r.provisional.value);
   }
-  out += fmt::format("  compared  {} snapshots, {} saved heads", r.snapshots, r.saved_heads);
+  out += fmt::format("  compared  {} snapshots, {} stored projections, {} saved heads", r.snapshots,
+                     r.projections, r.saved_heads);
   if (r.not_compared > 0) {
     out += fmt::format("; {} not compared, since they lie behind what was audited", r.not_compared);
   }
@@ -292,6 +293,7 @@ void write_sale(JsonWriter& w, const SaleReport& r) {
   w.member("purchases", r.purchases)
       .member("customers", r.customers)
       .member("snapshots_compared", r.snapshots)
+      .member("projections_compared", r.projections)
       .member("saved_heads_compared", r.saved_heads)
       .member("not_compared", r.not_compared)
       .member("snapshots_gone", r.snapshots_gone);
