@@ -5,10 +5,12 @@
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <system_error>
 
 #include "core/json/json.hpp"
+#include "core/log/data_directory.hpp"
 #include "core/log/rocks_log.hpp"
 #include "core/log/salvage.hpp"
 #include "tools/cli.hpp"
@@ -35,9 +37,15 @@ Result<void> check_all(const std::string& directory) {
   if (!log) return tl::unexpected(log.error());
   const auto heads = (*log)->heads();
   if (!heads) return tl::unexpected(heads.error());
+  const auto last_blocks = (*log)->last_blocks();
+  if (!last_blocks) return tl::unexpected(last_blocks.error());
+  std::map<SkuId, Seq> last;
+  for (const LastBlock& b : *last_blocks) last[b.sku] = b.first;
   for (const SkuHead& h : *heads) {
     Result<void> legible;
+    Seq first;
     const auto done = (*log)->read(h.sku, Seq{1}, [&](const BlockView& b) {
+      first = b.header().first;
       legible = b.for_each([](Seq, const Event&) {});
       return legible.has_value();
     });
@@ -46,6 +54,16 @@ Result<void> check_all(const std::string& directory) {
       return fail(legible.error().fault,
                   fmt::format("SKU {:016x}: {}", h.sku.value, legible.error().message));
     }
+    if (last[h.sku] > first) {
+      return fail(Fault::damaged,
+                  fmt::format("SKU {:016x}: a block under position {} lies behind the recorded end",
+                              h.sku.value, last[h.sku].value));
+    }
+    last.erase(h.sku);
+  }
+  if (!last.empty()) {
+    return fail(Fault::damaged, fmt::format("SKU {:016x}: it has blocks, but no record of its end",
+                                            last.begin()->first.value));
   }
   return {};
 }
@@ -104,25 +122,6 @@ std::string json_of(const SalvageReport& r, bool replaced, std::string_view kept
   return out;
 }
 
-Result<void> move(const fs::path& from, const fs::path& to) {
-  std::error_code ec;
-  fs::rename(from, to, ec);
-  if (!ec) return {};
-  return fail(Fault::io,
-              fmt::format("cannot rename {} to {}: {}", from.string(), to.string(), ec.message()));
-}
-
-// Puts `fresh` in the place of `data`, which is then `original`.
-Result<void> replace(const fs::path& data, const fs::path& original, FreshDirectory& fresh) {
-  if (auto ok = move(data, original); !ok) return ok;
-  auto moved = fresh.move_to(data);
-  std::error_code ec;
-  if (moved || fs::exists(data, ec)) return moved;
-  const auto back = move(original, data);
-  if (!back) moved.error().message += fmt::format("; and {}", back.error().message);
-  return moved;
-}
-
 Result<int> written(Output& out, int code) {
   if (auto ok = out.flush(); !ok) return worse(code, complain(ok.error()));
   return code;
@@ -143,7 +142,15 @@ Result<int> run_repair(const RepairOptions& o) {
     if (o.json) out.print("{}\n", json_of({}, false, {}));
     return written(out, kOk);
   }
+  if (wrong.error().fault == Fault::io) {
+    return fail(Fault::io, fmt::format("{}. If the disk is failing, copy what it still gives to "
+                                       "another one (ddrescue) and repair the copy.",
+                                       wrong.error().message));
+  }
   if (wrong.error().fault != Fault::damaged) return tl::unexpected(wrong.error());
+  // Until the end: in the place of what was looked at, nothing else is replaced.
+  const auto lock = lock_directory(data);
+  if (!lock) return tl::unexpected(lock.error());
   fmt::print(stderr, "{}\n", wrong.error().message);
 
   auto fresh = FreshDirectory::beside(data, "repaired");
@@ -164,7 +171,7 @@ Result<int> run_repair(const RepairOptions& o) {
   const auto now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
   const fs::path original =
       data.string() + fmt::format(".damaged-{:%Y%m%dT%H%M%SZ}", fmt::gmtime(now));
-  if (auto ok = replace(data, original, *fresh); !ok) return tl::unexpected(ok.error());
+  if (auto ok = fresh->replace(data, original); !ok) return tl::unexpected(ok.error());
   if (o.json) {
     out.print("{}\n", json_of(*report, true, original.string()));
   } else {

@@ -20,27 +20,6 @@ namespace {
 
 constexpr std::string_view kVersionText = "fairsale data 1\n";
 
-// Takes the lock, which stands as long as the file is open.
-Result<File> lock_directory(const fs::path& directory) {
-  const fs::path path = directory / "LOCK";
-  auto file = open_file(path, O_RDWR | O_CREAT);
-  if (!file) return file;
-  // A reader that asks whether the lock is taken holds it for a moment (is_taken()).
-  int locked = ::flock(file->fd(), LOCK_EX | LOCK_NB);
-  for (int i = 0; i < 20 && locked != 0 && errno == EWOULDBLOCK; ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    locked = ::flock(file->fd(), LOCK_EX | LOCK_NB);
-  }
-  if (locked != 0) {
-    if (errno != EWOULDBLOCK) return system_failure("lock", path, errno);
-    return fail(Fault::busy,
-                fmt::format("{} is open in another process; stop that one first, or use another "
-                            "directory",
-                            directory.string()));
-  }
-  return file;
-}
-
 Result<void> check_version(const fs::path& directory) {
   const fs::path path = directory / "VERSION";
   const auto file = open_file(path, O_RDONLY);
@@ -61,14 +40,16 @@ Result<void> check_version(const fs::path& directory) {
                           kVersionText.substr(0, kVersionText.size() - 1), kDamageAdvice));
 }
 
+tl::unexpected<Error> no_version(const fs::path& directory) {
+  return fail(Fault::damaged, fmt::format("{} has a log but no VERSION file. {}",
+                                          directory.string(), kDamageAdvice));
+}
+
 // Creates VERSION in a directory that holds nothing else, or checks it.
 Result<void> prepare_version(const fs::path& directory) {
   std::error_code ec;
   if (fs::exists(directory / "VERSION", ec)) return check_version(directory);
-  if (fs::exists(directory / "log", ec)) {
-    return fail(Fault::damaged, fmt::format("{} has a log but no VERSION file. {}",
-                                            directory.string(), kDamageAdvice));
-  }
+  if (fs::exists(directory / "log", ec)) return no_version(directory);
   for (auto it = fs::directory_iterator(directory, ec); !ec && it != fs::directory_iterator();
        it.increment(ec)) {
     const std::string name = it->path().filename().string();
@@ -110,6 +91,26 @@ Result<File> take_directory(const fs::path& directory) {
   return lock;
 }
 
+Result<File> lock_directory(const fs::path& directory) {
+  const fs::path path = directory / "LOCK";
+  auto file = open_file(path, O_RDWR | O_CREAT);
+  if (!file) return file;
+  // A reader that asks whether the lock is taken holds it for a moment (is_taken()).
+  int locked = ::flock(file->fd(), LOCK_EX | LOCK_NB);
+  for (int i = 0; i < 20 && locked != 0 && errno == EWOULDBLOCK; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    locked = ::flock(file->fd(), LOCK_EX | LOCK_NB);
+  }
+  if (locked != 0) {
+    if (errno != EWOULDBLOCK) return system_failure("lock", path, errno);
+    return fail(Fault::busy,
+                fmt::format("{} is open in another process; stop that one first, or use another "
+                            "directory",
+                            directory.string()));
+  }
+  return file;
+}
+
 bool is_taken(const fs::path& directory) {
   const auto file = open_file(directory / "LOCK", O_RDONLY);
   // A shared lock keeps no other reader out, and is gone at once; a writer tries again.
@@ -118,7 +119,9 @@ bool is_taken(const fs::path& directory) {
 
 Result<void> check_directory(const fs::path& directory) {
   auto ok = check_version(directory);
+  std::error_code ec;
   if (!ok && ok.error().fault == Fault::not_found) {
+    if (fs::exists(directory / "log", ec)) return no_version(directory);
     return fail(Fault::not_found,
                 fmt::format("{} is not a fairsale data directory", directory.string()));
   }

@@ -23,6 +23,10 @@ Result<void> ensure_directory(const std::filesystem::path& directory);
 // damaged, invalid (the directory holds other things), full or io.
 Result<File> take_directory(const std::filesystem::path&);
 
+// Locks a directory in whatever state it is, for as long as the returned file lives. Adds a LOCK
+// file when there is none. Fails with busy or io.
+Result<File> lock_directory(const std::filesystem::path&);
+
 // Whether a process has the directory open for writing.
 bool is_taken(const std::filesystem::path&);
 

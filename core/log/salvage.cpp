@@ -252,12 +252,12 @@ Result<SalvageReport> salvage(const fs::path& from, const fs::path& to,
     return fail(Fault::not_found,
                 fmt::format("{} holds no log: there is nothing to repair", from.string()));
   }
-  if (is_taken(from)) {
-    return fail(Fault::busy, fmt::format("a server has {} open; stop it first", from.string()));
-  }
   SalvageReport report;
-  const Temporary copy(to.string() + ".work");
-  fs::remove_all(copy.path, ec);
+  const fs::path work = to.string() + ".work";
+  if (fs::exists(work, ec)) {
+    return fail(Fault::invalid, fmt::format("{} is in the way; move it away", work.string()));
+  }
+  const Temporary copy(work);
   if (auto ok = copy_database(from / "log", copy.path); !ok) return tl::unexpected(ok.error());
   note_wal_damage(copy.path, report);
   auto database = open_copy(copy.path, report.notes);

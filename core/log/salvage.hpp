@@ -32,7 +32,8 @@ struct SalvageReport {
 
 // Writes, for each SKU, the longest run of blocks from position 1 that check out (whole, chained,
 // every event legible) into a new data directory `to`, which must not exist. Works on a copy beside
-// `to`; reads only in `from`, which no process may have open. Returns after all is durable.
+// `to`; reads only in `from`, of which the caller holds the lock (lock_directory), so that nothing
+// comes into it meanwhile. Returns after all is durable.
 Result<SalvageReport> salvage(const std::filesystem::path& from, const std::filesystem::path& to,
                               const std::function<void(std::uint64_t events)>& kept);
 

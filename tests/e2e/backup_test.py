@@ -1,5 +1,6 @@
 """Backups of a running server, restores, and the repair of a store that refuses to open."""
 
+import fcntl
 import glob
 import json
 import os
@@ -107,6 +108,17 @@ class Backup(Case):
             self.assertIn("Nothing to repair", self.said(server, 0))  # beside the server
             server.stop()
             self.assertIn("Nothing to repair", self.said(server, 0))
+
+            # Its VERSION gone; first while somebody has it open, then alone.
+            os.remove(os.path.join(server.data, "VERSION"))
+            self.assertIn("no VERSION file", server.try_start())
+            with open(os.path.join(server.data, "LOCK"), "r+b") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                self.assertIn("is open in another process", self.said(server, 3))
+            self.assertEqual(self.beside(server.data), sorted([*theirs, done["original"]]))
+            self.said(server, 0)
+            server.start()
+            self.assertGreater(server.audit_head("rush")["position"], sale["kept"])
 
     def test_what_the_source_may_still_lose_is_left_out(self):
         with self.server() as server:

@@ -203,6 +203,7 @@ TEST(DataDirectory, without_its_version_is_refused) {
   open_log(dir / "data").reset();
   fs::remove(dir / "data/VERSION");
   EXPECT_EQ(refusal(dir / "data").fault, Fault::damaged);
+  EXPECT_EQ(refusal(dir / "data", OpenMode::read_only).fault, Fault::damaged);
 }
 
 TEST(SecondReader, sees_what_a_writer_commits_beside_it) {

@@ -249,13 +249,13 @@ TEST_F(Salvaging, a_missing_block_costs_what_follows_it) {
   EXPECT_EQ(of(b).kept, b.head());
 }
 
-TEST_F(Salvaging, nothing_is_done_to_a_store_in_use_or_over_one_that_is_there) {
-  {
-    const auto running = open_log(data);
-    EXPECT_EQ(salvage(data, to, {}).error().fault, Fault::busy);
-  }
+TEST_F(Salvaging, nothing_is_done_over_what_is_there) {
   fs::create_directory(to);
   EXPECT_EQ(salvage(data, to, {}).error().fault, Fault::invalid);
+  fs::remove(to);
+  fs::create_directory(dir / "repaired.work");
+  EXPECT_EQ(salvage(data, to, {}).error().fault, Fault::invalid);
+  EXPECT_TRUE(fs::exists(dir / "repaired.work"));
   EXPECT_EQ(salvage(dir / "nowhere", dir / "x", {}).error().fault, Fault::not_found);
 }
 

@@ -32,6 +32,11 @@ class FreshDirectory {
   // Renames it, onto nothing or an empty directory, and returns after that is durable.
   Result<void> move_to(const std::filesystem::path& target);
 
+  // Takes the place of `target`, which is then found at `aside`; in one step where the file system
+  // can, so that nobody finds `target` missing. Returns after that is durable. On failure `target`
+  // is as it was, unless the message tells where it is.
+  Result<void> replace(const std::filesystem::path& target, const std::filesystem::path& aside);
+
  private:
   explicit FreshDirectory(std::filesystem::path path) : path_(std::move(path)) {}
 
