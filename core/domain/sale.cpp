@@ -391,12 +391,18 @@ Decision Sale::act(Step& step, const PaymentReceived& e) {
   return answer;
 }
 
-std::optional<Sale::OrderPayment> Sale::order_payment(PurchaseIndex index) const {
+std::optional<Sale::PaymentMade> Sale::order_payment(PurchaseIndex index) const {
   for (std::uint32_t i = purchases_[index.value].payments; i != kNoIndex; i = payments_[i].next) {
     const Payment& p = payments_[i];
-    if (p.kind == DecisionKind::ordered) return OrderPayment{p.reference, p.amount};
+    if (p.kind == DecisionKind::ordered) return PaymentMade{p.reference, p.amount};
   }
   return std::nullopt;
+}
+
+std::optional<Sale::PaymentMade> Sale::latest_payment(PurchaseIndex index) const {
+  const std::uint32_t latest = purchases_[index.value].payments;
+  if (latest == kNoIndex) return std::nullopt;
+  return PaymentMade{payments_[latest].reference, payments_[latest].amount};
 }
 
 // A payment is honoured while the hold stands. One that comes later still gets the units if they

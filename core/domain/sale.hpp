@@ -152,12 +152,14 @@ class Sale {
   std::optional<CustomerIndex> find_customer(std::string_view name) const;
   // The customer's purchases, refused attempts left out, newest first, at most `limit`.
   std::vector<PurchaseIndex> purchases_of(CustomerIndex, std::size_t limit) const;
-  // The payment that made an order of the purchase, if one has.
-  struct OrderPayment {
+  struct PaymentMade {
     PaymentReference reference;
     Money amount;
   };
-  std::optional<OrderPayment> order_payment(PurchaseIndex) const;
+  // The payment that made an order of the purchase, if one has.
+  std::optional<PaymentMade> order_payment(PurchaseIndex) const;
+  // The purchase's latest payment, whether it made an order or is to be refunded.
+  std::optional<PaymentMade> latest_payment(PurchaseIndex) const;
   // Units over holds, orders and places in line.
   Quantity customer_units(CustomerIndex c) const { return Quantity{customers_[c.value].units}; }
 

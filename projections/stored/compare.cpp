@@ -36,6 +36,9 @@ class Comparer {
           last_ = row;
         }
         return walk({}, rows, false);
+      case StoredProjection::outbox:
+        for (const MessageRow& row : s.messages) rows.push_back(encode(row));
+        return walk({}, rows, false);
       case StoredProjection::orders: {
         for (const OrderRow& row : s.orders) rows.push_back(encode(row));
         if (auto ok = walk(kOrderKeys, rows, false); !ok) return ok;
@@ -206,7 +209,9 @@ Result<ProjectionCheck> ProjectionCheck::open(const ProjectionStore& store, SkuI
 }
 
 void ProjectionCheck::on(const Sale& sale, const Decision& d) {
-  if (impl_->done < impl_->comparers.size()) collect(impl_->stretch, sale, d);
+  if (impl_->done == impl_->comparers.size()) return;
+  collect(impl_->stretch, sale, d);
+  collect_message(impl_->stretch, sale, d);
 }
 
 Result<void> ProjectionCheck::after_block(const Sale& sale) {

@@ -35,7 +35,7 @@ class Bell {
 class StretchQueue {
  public:
   static constexpr std::size_t kMaxSkus = 16'384;
-  static constexpr std::size_t kMaxRows = 32'768;  // orders, refunds and seconds in all
+  static constexpr std::size_t kMaxRows = 32'768;  // orders, refunds, messages and seconds in all
 
   explicit StretchQueue(Bell& bell) : bell_(bell) {}
 
@@ -62,8 +62,9 @@ class StretchQueue {
 // it passes on; on the shard's thread throughout.
 class ProjectionFollower final : public SaleObserver {
  public:
-  ProjectionFollower(const AvailabilityProjection& availability, StretchQueue& queue)
-      : availability_(availability), queue_(queue) {}
+  // Messages are collected for the outbox when it is kept.
+  ProjectionFollower(const AvailabilityProjection& availability, StretchQueue& queue, bool outbox)
+      : availability_(availability), queue_(queue), outbox_(outbox) {}
 
   // What is decided before goes by unseen: recovery is caught up on from the log. Call before the
   // shard's first turn.
@@ -81,6 +82,7 @@ class ProjectionFollower final : public SaleObserver {
  private:
   const AvailabilityProjection& availability_;
   StretchQueue& queue_;
+  bool outbox_;
   bool active_ = false;
   Stretch open_;                                         // of the SKU whose decisions are coming in
   std::vector<Stretch> turn_;                            // finished

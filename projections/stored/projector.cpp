@@ -161,6 +161,10 @@ Result<void> Projector::open_store() {
     const auto known = store->catalog(p);
     if (!known) return tl::unexpected(known.error());
     CatalogEntry entry = known->value_or(CatalogEntry{});
+    if (!kept(p)) {
+      entries[index_of(p)] = std::move(entry);
+      continue;
+    }
     if (!*known || entry.version != version_of(p)) {
       // Rows of another version say nothing any more.
       for (Generation& g : entry.generations) g.state = GenerationState::dropped;
@@ -253,6 +257,7 @@ void Projector::follow_catalog() {
   std::vector<Target> before;
   before.swap(targets_);
   for (const StoredProjection p : kStoredProjections) {
+    if (!kept(p)) continue;
     for (const Generation& g : catalog_[index_of(p)].generations) {
       if (g.state != GenerationState::current && g.state != GenerationState::building) continue;
       Target t{.id = {p, g.number}, .current = g.state == GenerationState::current};
@@ -296,6 +301,7 @@ template <class Change>
 GenerationChange Projector::change_catalog(StoredProjection p, Change&& change) {
   {
     const std::scoped_lock lock(mutex_);
+    if (!kept(p)) return GenerationChange::unknown;
     if (!store_) return GenerationChange::unavailable;
     CatalogEntry next = catalog_[index_of(p)];
     const GenerationChange outcome = change(next);
@@ -357,7 +363,7 @@ Result<void> Projector::store_stretch(ProjectionStore::Batch& batch, const Stret
       gap = true;
       (targets_[i].current ? urgent_ : stale_).insert(s.sku.value);
     } else if (added->after > added->before) {
-      pending_.push_back({i, added->after.value - added->before.value, added->rows});
+      pending_.push_back({i, s.sku, added->after.value - added->before.value, added->rows});
     }
   }
   return {};
@@ -368,6 +374,9 @@ Result<void> Projector::commit(ProjectionStore::Batch& batch) {
   for (const Delta& d : pending_) {
     targets_[d.target].covered += d.covered;
     targets_[d.target].rows += static_cast<std::uint64_t>(d.rows);
+    const Target& t = targets_[d.target];
+    const bool grew = t.current && t.id.projection == StoredProjection::outbox && d.rows > 0;
+    if (grew && options_.outbox_grew) options_.outbox_grew(d.sku);
   }
   pending_.clear();
   return {};
@@ -593,6 +602,7 @@ std::vector<ProjectionStatus> Projector::status() const {
   std::vector<ProjectionStatus> all;
   const std::scoped_lock lock(mutex_);
   for (const StoredProjection p : kStoredProjections) {
+    if (!kept(p)) continue;
     ProjectionStatus s{.projection = p};
     all.push_back(s);
     if (!store_ || failing_) continue;

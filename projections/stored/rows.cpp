@@ -80,6 +80,14 @@ std::optional<std::uint64_t> number_of(std::string_view prefix, std::string_view
   return get_be64(key.data() + prefix.size());
 }
 
+constexpr std::size_t kMessageKey = 12;  // position and number
+
+std::uint32_t get_be32(const char* at) {
+  std::uint32_t n = 0;
+  for (int i = 0; i < 4; ++i) n = n << 8 | static_cast<unsigned char>(at[i]);
+  return n;
+}
+
 std::string_view text_of(const Rfc3339& t) { return {t.data(), t.size()}; }
 
 }  // namespace
@@ -89,6 +97,7 @@ std::string_view name_of(StoredProjection p) {
     case StoredProjection::availability: return "availability";
     case StoredProjection::timeline: return "timeline";
     case StoredProjection::orders: return "orders";
+    case StoredProjection::outbox: return "outbox";
   }
   return "unknown";
 }
@@ -121,6 +130,30 @@ StoredRow encode(const TimelineRow& r) {
       .number(r.waiting)
       .number(static_cast<std::uint8_t>(r.phase));
   return {timeline_key(r.second), w.take()};
+}
+
+std::string message_key(Seq position, std::uint32_t number) {
+  std::string key = numbered_key({}, position.value);
+  for (int shift = 24; shift >= 0; shift -= 8) key += static_cast<char>(number >> shift & 0xff);
+  return key;
+}
+
+StoredRow encode(const MessageRow& r) {
+  Writer w;
+  w.number(r.at.value)
+      .number(static_cast<std::uint8_t>(r.kind))
+      .number(static_cast<std::uint8_t>(r.reason))
+      .number(r.quantity.value)
+      .number(r.place)
+      .number(r.until.value)
+      .number(r.purchase.value)
+      .text(r.customer.view())
+      .text(r.reference.view());
+  if (!r.reference.empty()) {
+    w.number(r.amount.amount.value)
+        .bytes({r.amount.currency.code.data(), r.amount.currency.code.size()});
+  }
+  return {message_key(r.position, r.number), w.take()};
 }
 
 StoredRow encode(const OrderRow& r) {
@@ -189,6 +222,34 @@ std::optional<RefundRow> decode_refund(std::string_view key, std::string_view va
   return r;
 }
 
+std::optional<MessageRow> decode_message(std::string_view key, std::string_view value) {
+  if (key.size() != kMessageKey) return std::nullopt;
+  MessageRow r{.position = Seq{get_be64(key.data())}, .number = get_be32(key.data() + 8)};
+  Reader in(value);
+  r.at = Timestamp{in.number<std::int64_t>()};
+  r.kind = static_cast<DecisionKind>(in.number<std::uint8_t>());
+  r.reason = static_cast<Reason>(in.number<std::uint8_t>());
+  r.quantity = Quantity{in.number<std::uint32_t>()};
+  r.place = in.number<std::uint32_t>();
+  r.until = Timestamp{in.number<std::int64_t>()};
+  r.purchase = Seq{in.number<std::uint64_t>()};
+  const std::string_view customer = in.text();
+  const std::string_view reference = in.text();
+  if (!reference.empty()) {
+    r.amount.amount = MinorUnits{in.number<std::int64_t>()};
+    const std::string_view currency = in.bytes(3);
+    if (currency.size() != 3) return std::nullopt;
+    std::copy(currency.begin(), currency.end(), r.amount.currency.code.begin());
+  }
+  if (!in.whole()) return std::nullopt;
+  const auto whose = CustomerId::from(customer);
+  const auto payment = PaymentReference::from(reference);
+  if ((!customer.empty() && !whose) || (!reference.empty() && !payment)) return std::nullopt;
+  if (whose) r.customer = *whose;
+  if (payment) r.reference = *payment;
+  return r;
+}
+
 // ---- For people ----
 
 std::string describe_key(StoredProjection p, std::string_view key) {
@@ -206,6 +267,9 @@ std::string describe_key(StoredProjection p, std::string_view key) {
     if (const auto of = number_of(kRefundKeys, key)) {
       return fmt::format("refund of purchase {}", *of);
     }
+  }
+  if (p == StoredProjection::outbox && key.size() == kMessageKey) {
+    return fmt::format("message {} of position {}", get_be32(key.data() + 8), get_be64(key.data()));
   }
   std::string hex;
   for (const char c : key) hex += fmt::format("{:02x}", static_cast<unsigned char>(c));
@@ -243,6 +307,14 @@ std::string describe_row(StoredProjection p, std::string_view key, std::string_v
       if (const auto r = decode_refund(key, value)) {
         return fmt::format("refunded at position {}, {}", r->position.value,
                            text_of(rfc3339(r->at)));
+      }
+      break;
+    case StoredProjection::outbox:
+      if (const auto r = decode_message(key, value)) {
+        return fmt::format("{}{}{}, {} units, purchase {} of {}, {}", name_of(r->kind),
+                           r->reason == Reason::none ? "" : ": ",
+                           r->reason == Reason::none ? "" : name_of(r->reason), r->quantity.value,
+                           r->purchase.value, r->customer.view(), text_of(rfc3339(r->at)));
       }
       break;
   }
@@ -310,6 +382,7 @@ void Stretch::join(Stretch&& next) {
   seconds.insert(seconds.end(), from_second, next.seconds.end());
   orders.insert(orders.end(), next.orders.begin(), next.orders.end());
   refunds.insert(refunds.end(), next.refunds.begin(), next.refunds.end());
+  messages.insert(messages.end(), next.messages.begin(), next.messages.end());
 }
 
 void collect(Stretch& out, const Sale& sale, const Decision& d) {
@@ -331,6 +404,33 @@ void collect(Stretch& out, const Sale& sale, const Decision& d) {
       out.refunds.push_back({.purchase = d.purchase, .position = sale.seq(), .at = sale.time()});
       return;
     default: return;
+  }
+}
+
+void collect_message(Stretch& out, const Sale& sale, const Decision& d) {
+  switch (d.kind) {
+    case DecisionKind::refused:  // whoever asked has been answered, and nobody else is concerned
+    case DecisionKind::payment_failure_noted:
+    case DecisionKind::noted: return;
+    default: break;
+  }
+  const bool another = !out.messages.empty() && out.messages.back().position == sale.seq();
+  MessageRow& m = out.messages.emplace_back();
+  m.position = sale.seq();
+  if (another) m.number = out.messages[out.messages.size() - 2].number + 1;
+  m.at = sale.time();
+  m.kind = d.kind;
+  m.reason = d.reason;
+  m.quantity = d.quantity;
+  m.place = d.place;
+  m.until = d.until;
+  m.purchase = d.purchase;
+  if (d.customer.value != kNoIndex) m.customer = *CustomerId::from(sale.customer_name(d.customer));
+  if (d.kind == DecisionKind::ordered || d.kind == DecisionKind::refund_due) {
+    const auto payment = sale.latest_payment(*sale.find_purchase(d.purchase));
+    FAIRSALE_INVARIANT(payment.has_value(), "what is said of a payment follows one");
+    m.reference = payment->reference;
+    m.amount = payment->amount;
   }
 }
 

@@ -26,10 +26,12 @@ enum class StoredProjection : std::uint8_t {
   availability = 1,  // one row: the sale document
   timeline = 2,      // a row per second of log time in which something was committed
   orders = 3,        // a row per purchase that was ordered, another once it is refunded
+  outbox = 4,        // a row per message to the outside world, in their order
 };
 
-inline constexpr std::array kStoredProjections{
-    StoredProjection::availability, StoredProjection::timeline, StoredProjection::orders};
+inline constexpr std::array kStoredProjections{StoredProjection::availability,
+                                               StoredProjection::timeline, StoredProjection::orders,
+                                               StoredProjection::outbox};
 
 // Stable, as in the API and the CLI.
 std::string_view name_of(StoredProjection);
@@ -74,6 +76,25 @@ struct RefundRow {
   friend bool operator==(const RefundRow&, const RefundRow&) = default;
 };
 
+// What a decision says to the outside world. Its id, "sku:position:number", never changes: whoever
+// gets it twice can tell.
+struct MessageRow {
+  Seq position;              // of the event that brought it about
+  std::uint32_t number = 0;  // among the messages of that event, from 0
+  Timestamp at;
+  DecisionKind kind = DecisionKind::noted;
+  Reason reason = Reason::none;
+  Quantity quantity;
+  std::uint32_t place = 0;  // waiting: the place in line
+  Timestamp until;          // reserved, offered: when the hold ends
+  Seq purchase;             // 0 when it is about the sale as a whole, as all that follows
+  CustomerId customer;
+  PaymentReference reference;  // ordered, refund_due: of the payment; empty otherwise
+  Money amount;
+
+  friend bool operator==(const MessageRow&, const MessageRow&) = default;
+};
+
 // A row as it is stored. Keys sort as the rows do: seconds by time, orders by position; a refund's
 // key names the purchase.
 struct StoredRow {
@@ -84,9 +105,11 @@ struct StoredRow {
 StoredRow encode(const TimelineRow&);
 StoredRow encode(const OrderRow&);
 StoredRow encode(const RefundRow&);
+StoredRow encode(const MessageRow&);
 std::string timeline_key(std::int64_t second);
 std::string order_key(Seq position);
 std::string refund_key(Seq purchase);
+std::string message_key(Seq position, std::uint32_t number);
 inline constexpr std::string_view kOrderKeys = "o";   // what all keys of orders begin with
 inline constexpr std::string_view kRefundKeys = "r";  // and of refunds
 
@@ -94,6 +117,7 @@ inline constexpr std::string_view kRefundKeys = "r";  // and of refunds
 std::optional<TimelineRow> decode_timeline(std::string_view key, std::string_view value);
 std::optional<OrderRow> decode_order(std::string_view key, std::string_view value);
 std::optional<RefundRow> decode_refund(std::string_view key, std::string_view value);
+std::optional<MessageRow> decode_message(std::string_view key, std::string_view value);
 
 // For people: "order at position 17" and what a row says.
 std::string describe_key(StoredProjection, std::string_view key);
@@ -127,18 +151,22 @@ struct Stretch {
   std::vector<TimelineRow> seconds;              // in order, each once
   std::vector<OrderRow> orders;                  // in order
   std::vector<RefundRow> refunds;                // in order
+  std::vector<MessageRow> messages;              // in order
 
   std::string_view json() const { return rendered ? rendered->json() : std::string_view(document); }
 
-  std::size_t rows() const { return seconds.size() + orders.size() + refunds.size(); }
+  std::size_t rows() const {
+    return seconds.size() + orders.size() + refunds.size() + messages.size();
+  }
 
   // Takes in what follows directly: next.from == to.
   void join(Stretch&& next);
 };
 
-// Both are to be called while the sale is as the decision or the block has left it: they append the
-// row that it makes, if any.
+// All are to be called while the sale is as the decision or the block has left it: they append the
+// row that it makes, if any. All decisions of an event go into the same stretch.
 void collect(Stretch&, const Sale&, const Decision&);
+void collect_message(Stretch&, const Sale&, const Decision&);
 void collect_second(Stretch&, const Sale&);
 
 }  // namespace fairsale

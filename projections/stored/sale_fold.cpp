@@ -11,7 +11,9 @@ class CollectingSink final : public DecisionSink {
   CollectingSink(Stretch& out, const Sale& sale, Seq known)
       : out_(out), sale_(sale), known_(known) {}
   void on(const Decision& d) override {
-    if (sale_.seq() > known_) collect(out_, sale_, d);
+    if (sale_.seq() <= known_) return;
+    collect(out_, sale_, d);
+    collect_message(out_, sale_, d);
   }
 
  private:

@@ -523,6 +523,30 @@ Result<TimelinePage> ProjectionStore::timeline(SkuId sku, std::int64_t after,
   return page;
 }
 
+Result<MessagePage> ProjectionStore::messages(SkuId sku, Seq after, std::uint32_t number,
+                                              std::size_t limit) const {
+  rocksdb::ManagedSnapshot moment(impl_->db.get());
+  rocksdb::ReadOptions ro;
+  ro.snapshot = moment.snapshot();
+  const auto look = impl_->look(ro, StoredProjection::outbox, sku);
+  if (!look) return tl::unexpected(look.error());
+  MessagePage page{.position = look->coverage.position};
+  if (after > page.position || page.position.value == 0) return page;
+  bool good = true;
+  const GenerationId g = look->generation;
+  const auto read = impl_->each(ro, row_key(g, sku, message_key(after, number) + '\0'),
+                                end_of(row_key(g, sku, {})), [&](auto key, auto value) {
+                                  if (page.messages.size() == limit) return false;
+                                  const auto row = decode_message(key.substr(kSkuPrefix), value);
+                                  good = row.has_value();
+                                  if (good) page.messages.push_back(*row);
+                                  return good;
+                                });
+  if (!read) return tl::unexpected(read.error());
+  if (!good) return illegible("a message");
+  return page;
+}
+
 Result<Seq> ProjectionStore::position(StoredProjection p, SkuId sku) const {
   rocksdb::ManagedSnapshot moment(impl_->db.get());
   rocksdb::ReadOptions ro;
@@ -601,6 +625,13 @@ Result<ProjectionStore::Batch::Added> ProjectionStore::Batch::add(GenerationId g
         put(row.key, row.value, false);
       }
       for (const RefundRow& r : s.refunds) {
+        if (r.position <= have->position) continue;
+        const StoredRow row = encode(r);
+        put(row.key, row.value, false);
+      }
+      break;
+    case StoredProjection::outbox:
+      for (const MessageRow& r : s.messages) {
         if (r.position <= have->position) continue;
         const StoredRow row = encode(r);
         put(row.key, row.value, false);

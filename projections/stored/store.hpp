@@ -106,6 +106,11 @@ struct TimelinePage {
   bool more = false;
 };
 
+struct MessagePage {
+  Seq position;
+  std::vector<MessageRow> messages;
+};
+
 // Reads are thread-safe and see one moment each. There is one writer, except for the catalog, which
 // has its own keys.
 class ProjectionStore {
@@ -144,6 +149,8 @@ class ProjectionStore {
   // Of the current generations; at most `limit` rows after the position or second.
   Result<OrderPage> orders(SkuId, Seq after, std::size_t limit) const;
   Result<TimelinePage> timeline(SkuId, std::int64_t after, std::size_t limit) const;
+  // The messages that follow the one of this position and number.
+  Result<MessagePage> messages(SkuId, Seq after, std::uint32_t number, std::size_t limit) const;
   // How far the current generation has come.
   Result<Seq> position(StoredProjection, SkuId) const;
 

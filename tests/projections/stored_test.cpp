@@ -8,20 +8,19 @@
 
 #include <fstream>
 #include <map>
+#include <set>
 
-#include "core/engine/sequencer.hpp"
 #include "core/log/memory_log.hpp"
 #include "projections/stored/compare.hpp"
-#include "projections/stored/projector.hpp"
 #include "tests/domain/histories.hpp"
 #include "tests/log/support.hpp"
+#include "tests/projections/life.hpp"
 
 namespace fairsale::test {
 namespace {
 
 using fairsale::testing::TempDir;
 
-const SkuId kDemo = sku_id("demo");
 using Rows = std::map<std::string, std::string>;
 
 // What each projection is to hold at position n: made event by event, from nothing but the sale, by
@@ -44,14 +43,48 @@ Rows expected(const EventLog& log, SkuId sku, StoredProjection p, Seq n) {
                                               .reference = *PaymentReference::from(reference)});
         rows[row.key] = row.value;
       }
+      say(d, index);
       if (d.kind == DecisionKind::refunded) {
         const StoredRow row = encode(RefundRow{d.purchase, sale.seq(), sale.time()});
         rows[row.key] = row.value;
       }
     }
+    void say(const Decision& d, std::optional<PurchaseIndex> index) {
+      static const std::set<DecisionKind> unsaid{
+          DecisionKind::refused, DecisionKind::payment_failure_noted, DecisionKind::noted};
+      if (unsaid.contains(d.kind)) return;
+      number = sale.seq() == last ? number + 1 : 0;
+      last = sale.seq();
+      MessageRow m{.position = last,
+                   .number = number,
+                   .at = sale.time(),
+                   .kind = d.kind,
+                   .reason = d.reason,
+                   .quantity = d.quantity,
+                   .place = d.place,
+                   .until = d.until,
+                   .purchase = d.purchase,
+                   .customer = {},
+                   .reference = {},
+                   .amount = {}};
+      if (index) {
+        m.customer =
+            *CustomerId::from(sale.customer_name(CustomerIndex{sale.purchase(*index).customer}));
+      }
+      if (d.kind == DecisionKind::ordered || d.kind == DecisionKind::refund_due) {
+        m.reference = *PaymentReference::from(reference);
+        m.amount = amount;
+      }
+      const StoredRow row = encode(m);
+      messages[row.key] = row.value;
+    }
     const Sale& sale;
     std::string reference;
+    Money amount;
     Rows rows;
+    Rows messages;
+    Seq last;
+    std::uint32_t number = 0;
   };
   Sale sale;
   Listener orders(sale);
@@ -61,6 +94,7 @@ Rows expected(const EventLog& log, SkuId sku, StoredProjection p, Seq n) {
       if (seq > n) return;
       if (const auto* paid = std::get_if<PaymentReceived>(&e)) {
         orders.reference = paid->reference.view();
+        orders.amount = paid->amount;
       }
       sale.apply(seq, block.header().time, e, orders);
       if (!sale.exists()) return;
@@ -77,6 +111,7 @@ Rows expected(const EventLog& log, SkuId sku, StoredProjection p, Seq n) {
       return sale.exists() ? Rows{{"", render_sale(sale)}} : Rows{};
     case StoredProjection::timeline: return seconds;
     case StoredProjection::orders: return orders.rows;
+    case StoredProjection::outbox: return orders.messages;
   }
   return {};
 }
@@ -94,101 +129,6 @@ Digest digest_of(StoredProjection p, SkuId sku, const Rows& rows) {
   RowSum sum;
   for (const auto& [key, value] : rows) sum.add(row_hash(p, sku, key, value));
   return sum.digest();
-}
-
-// A server's life: shards over a log, and a projector that works when it is told to.
-struct Life {
-  Life(EventLog& event_log, const std::filesystem::path& directory, ManualClock& the_clock,
-       std::uint64_t piece = 8192, rocksdb::Env* env = nullptr)
-      : log(event_log),
-        clock(the_clock),
-        projector(event_log, 1,
-                  {.directory = directory,
-                   .piece = piece,
-                   .report = [this](const Error& e) { said.push_back(e.message); },
-                   .retry_after = std::chrono::milliseconds(0),
-                   .env = env}),
-        follower(availability, projector.queue(0)) {
-    const auto heads = log.heads();
-    for (const SkuHead& head : *heads) {
-      auto folded = fold(log, head, FoldFrom::snapshot, &observers);
-      EXPECT_TRUE(folded.has_value());
-      sequencer.adopt(head.sku, std::move(*folded));
-    }
-    EXPECT_TRUE(projector.begin());
-    follower.begin();
-  }
-
-  // One event, one turn.
-  Decision now(std::string_view sku, const Event& event) {
-    submit(sku, event);
-    turn();
-    return answers.last;
-  }
-  void submit(std::string_view sku, const Event& event) {
-    EXPECT_EQ(sequencer.submit(sku_id(sku), event, {}), Admission::accepted);
-  }
-  void turn(bool hand_over = true) {
-    EXPECT_TRUE(sequencer.turn(answers));
-    if (hand_over) follower.hand_over();
-  }
-  // Until there is nothing left to do.
-  void settle() {
-    for (int i = 0; i < 100'000 && projector.work(); ++i) {
-    }
-  }
-  ProjectionStatus status(StoredProjection p) const {
-    return projector.status()[static_cast<std::size_t>(p) - 1];
-  }
-  GenerationId current(StoredProjection p) const {
-    return {p, (*projector.store()->catalog(p))->current()};
-  }
-
-  struct Last final : Answers {
-    void on_decided(const Ticket&, SkuId, Seq, const Event&, const Decision& d,
-                    const Sale&) override {
-      last = d;
-    }
-    Decision last;
-  };
-
-  EventLog& log;
-  ManualClock& clock;
-  std::vector<std::string> said;
-  AvailabilityBoard board;
-  AvailabilityProjection availability{board};
-  Projector projector;
-  ProjectionFollower follower;
-  Observers observers{{&availability, &follower}};
-  Sequencer sequencer{log, clock, observers, {}};
-  Last answers;
-};
-
-constexpr Timestamp kStart{1'700'000'000'000};
-
-SaleScheduled scheduled(std::string_view sku, std::uint32_t stock) {
-  return {.sku = *SkuName::from(sku),
-          .terms = {.stock = Quantity{stock},
-                    .price = {MinorUnits{1000}, Currency{{'E', 'U', 'R'}}},
-                    .starts_at = kStart,
-                    .hold = Duration{60'000},
-                    .grace = Duration{0},
-                    .limit_per_customer = Quantity{2},
-                    .units_per_purchase = Quantity{2},
-                    .line_limit = 1000},
-          .actor = *Actor::from("test")};
-}
-
-PurchaseAttempted attempt(int customer) {
-  return {.customer = *CustomerId::from(fmt::format("c{}", customer)),
-          .key = idempotency_key("k"),
-          .quantity = Quantity{1}};
-}
-
-PaymentReceived payment(Seq purchase) {
-  return {.purchase = purchase,
-          .reference = *PaymentReference::from(fmt::format("pay-{}", purchase.value)),
-          .amount = {MinorUnits{1000}, Currency{{'E', 'U', 'R'}}}};
 }
 
 // A sale with `n` purchases, all paid, the first refunded.

@@ -57,25 +57,6 @@ const SkuHead* find_head(std::span<const SkuHead> heads, SkuId sku) {
   return found == heads.end() || found->sku != sku ? nullptr : &*found;
 }
 
-Result<std::string> sale_name(const EventLog& log, SkuId sku) {
-  std::string name;
-  std::optional<Error> error;
-  const auto read = log.read(sku, Seq{1}, [&](const BlockView& block) {
-    const auto decoded = block.for_each([&name](Seq, const Event& e) {
-      const auto* scheduled = std::get_if<SaleScheduled>(&e);
-      if (scheduled != nullptr && name.empty()) name = scheduled->sku.view();
-    });
-    if (!decoded) error = decoded.error();
-    return false;
-  });
-  if (!read) return tl::unexpected(read.error());
-  if (error) {
-    return fail(error->fault, fmt::format("SKU {:016x}: {}", sku.value, error->message));
-  }
-  if (sku_id(name) != sku) name.clear();
-  return name;
-}
-
 Result<Seq> durable_seq(const Store& store, SkuId sku) {
   const auto durable = store.durable();
   if (!durable) return tl::unexpected(durable.error());

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/log/event_log.hpp"
+#include "core/log/sale_name.hpp"
 
 namespace fairsale::cli {
 
@@ -35,10 +36,6 @@ Result<std::vector<SkuHead>> choose(const Store&, const std::vector<std::string>
 
 // The head of a SKU among these, which are ordered by id; null when it is not there.
 const SkuHead* find_head(std::span<const SkuHead>, SkuId);
-
-// The name of a SKU as its first block tells it; empty when it does not. Fails when that block is
-// damaged.
-Result<std::string> sale_name(const EventLog&, SkuId);
 
 // Up to where the SKU's log is known to be durable: its events after that are provisional.
 Result<Seq> durable_seq(const Store&, SkuId);

@@ -1,0 +1,213 @@
+#include "projections/outbox/dispatcher.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <deque>
+#include <map>
+
+#include "core/log/sale_name.hpp"
+
+namespace fairsale {
+
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+constexpr milliseconds kPatience{1000};  // of a thread when there is nothing to do
+
+}  // namespace
+
+// A consumer, and the SKUs of which there is more for it.
+struct Dispatcher::Lane {
+  explicit Lane(std::unique_ptr<Consumer> c) : consumer(std::move(c)) {}
+
+  // Both under the mutex. A SKU is in the queue once.
+  bool note(SkuId sku) {
+    if (!queued.insert(sku.value).second) return false;
+    queue.push_back(sku);
+    return true;
+  }
+  std::optional<SkuId> next() {
+    const std::scoped_lock lock(mutex);
+    if (queue.empty()) return std::nullopt;
+    const SkuId sku = queue.front();
+    queue.pop_front();
+    queued.erase(sku.value);
+    return sku;
+  }
+
+  const std::unique_ptr<Consumer> consumer;
+  Bell bell;
+  std::thread thread;
+  std::map<std::uint64_t, std::string> names;  // of SKUs; only by who works
+  steady_clock::time_point retry_at{};         // likewise
+  milliseconds pause{0};                       // likewise
+
+  mutable std::mutex mutex;
+  std::deque<SkuId> queue;
+  std::set<std::uint64_t> queued;
+  std::uint64_t taken = 0;
+  unsigned failures = 0;
+  std::optional<Error> trouble;
+};
+
+Dispatcher::Dispatcher(const EventLog& log, StoreSource store, std::unique_ptr<CursorStore> cursors,
+                       DispatcherOptions options)
+    : log_(log),
+      store_(std::move(store)),
+      cursors_(std::move(cursors)),
+      options_(std::move(options)) {}
+
+Dispatcher::~Dispatcher() { stop(); }
+
+Result<void> Dispatcher::add(std::unique_ptr<Consumer> consumer) {
+  const std::string_view name = consumer->name();
+  const auto known = cursors_->knows(name);
+  if (!known) return tl::unexpected(known.error());
+  const auto heads = log_.heads();
+  if (!heads) return tl::unexpected(heads.error());
+  const bool begins = !*known && !consumer->wants_the_past();
+  auto lane = std::make_unique<Lane>(std::move(consumer));
+  for (const SkuHead& h : *heads) {
+    const auto at = cursors_->cursor(name, h.sku);
+    if (!at) return tl::unexpected(at.error());
+    if (begins || at->position > h.head.seq) {
+      if (!begins && options_.report) {
+        options_.report(name,
+                        {Fault::invalid,
+                         fmt::format("SKU {:016x} ends at position {}, and messages up to {} were "
+                                     "delivered: the log is another than it was. What follows is "
+                                     "delivered from there on",
+                                     h.sku.value, h.head.seq.value, at->position.value)});
+      }
+      if (auto ok = cursors_->put(name, h.sku, Cursor::past(h.head.seq)); !ok) return ok;
+    } else {
+      lane->note(h.sku);
+    }
+  }
+  // Last: what is cut short before begins anew.
+  if (auto ok = cursors_->remember(name); !ok) return ok;
+  lanes_.push_back(std::move(lane));
+  return {};
+}
+
+void Dispatcher::grew(SkuId sku) {
+  for (const auto& lane : lanes_) {
+    bool fresh = false;
+    {
+      const std::scoped_lock lock(lane->mutex);
+      fresh = lane->note(sku);
+    }
+    if (fresh) lane->bell.ring();
+  }
+}
+
+void Dispatcher::start() {
+  for (const auto& lane : lanes_) lane->thread = std::thread([this, &lane] { run(*lane); });
+}
+
+void Dispatcher::stop() {
+  stopping_.store(true);
+  for (const auto& lane : lanes_) {
+    lane->consumer->interrupt();
+    lane->bell.ring();
+  }
+  for (const auto& lane : lanes_) {
+    if (lane->thread.joinable()) lane->thread.join();
+  }
+}
+
+void Dispatcher::run(Lane& lane) {
+  while (!stopping_.load()) {
+    const auto now = steady_clock::now();
+    if (now < lane.retry_at) {
+      // What arrives meanwhile has to wait as well.
+      lane.bell.wait(std::min(kPatience, std::chrono::ceil<milliseconds>(lane.retry_at - now)));
+    } else if (!step(lane)) {
+      lane.bell.wait(kPatience);
+    }
+  }
+}
+
+void Dispatcher::work() {
+  for (const auto& lane : lanes_) {
+    lane->retry_at = {};
+    while (step(*lane) && lane->pause == milliseconds(0)) {
+    }
+  }
+}
+
+// Gives one SKU's next messages. Returns false when there is nothing to do.
+bool Dispatcher::step(Lane& lane) {
+  const auto sku = lane.next();
+  if (!sku) return false;
+  const auto more = give(lane, *sku);
+  std::optional<Error> told;
+  {
+    const std::scoped_lock lock(lane.mutex);
+    if (!more || *more) lane.note(*sku);
+    if (more) {
+      lane.failures = 0;
+      lane.trouble.reset();
+    } else {
+      if (!lane.trouble || lane.trouble->message != more.error().message) told = more.error();
+      ++lane.failures;
+      lane.trouble = more.error();
+    }
+  }
+  if (more) {
+    lane.pause = milliseconds(0);
+    return true;
+  }
+  if (told && options_.report) options_.report(lane.consumer->name(), *told);
+  lane.pause = lane.pause == milliseconds(0) ? options_.retry_first
+                                             : std::min(2 * lane.pause, options_.retry_last);
+  lane.retry_at = steady_clock::now() + lane.pause;
+  return true;
+}
+
+// Returns whether there may be more.
+Result<bool> Dispatcher::give(Lane& lane, SkuId sku) {
+  const auto store = store_();
+  if (!store) return fail(Fault::busy, "the store of projections, which holds the outbox, is away");
+  const std::string_view consumer = lane.consumer->name();
+  const auto cursor = cursors_->cursor(consumer, sku);
+  if (!cursor) return tl::unexpected(cursor.error());
+  const auto page = store->messages(sku, cursor->position, cursor->number, options_.batch);
+  if (!page) return tl::unexpected(page.error());
+  if (page->messages.empty()) return false;
+  std::string& name = lane.names[sku.value];
+  if (name.empty()) {
+    const auto told = sale_name(log_, sku);
+    if (!told) return tl::unexpected(told.error());
+    name = *told;
+  }
+  const auto taken = lane.consumer->take({sku, name, page->messages});
+  if (taken.messages > 0) {
+    const MessageRow& last = page->messages[taken.messages - 1];
+    if (auto ok = cursors_->put(consumer, sku, {last.position, last.number}); !ok) {
+      return tl::unexpected(ok.error());
+    }
+    const std::scoped_lock lock(lane.mutex);
+    lane.taken += taken.messages;
+  }
+  if (taken.trouble) return tl::unexpected(*taken.trouble);
+  return taken.messages < page->messages.size() || page->messages.size() == options_.batch;
+}
+
+std::vector<ConsumerStatus> Dispatcher::status() const {
+  std::vector<ConsumerStatus> all;
+  for (const auto& lane : lanes_) {
+    const std::scoped_lock lock(lane->mutex);
+    all.push_back({.name = std::string(lane->consumer->name()),
+                   .taken = lane->taken,
+                   .skus_behind = lane->queue.size(),
+                   .failures = lane->failures,
+                   .trouble = lane->trouble});
+  }
+  return all;
+}
+
+}  // namespace fairsale
