@@ -6,7 +6,6 @@
 #include <cstring>
 #include <utility>
 
-#include "core/log/block_format.hpp"
 #include "core/log/commit_check.hpp"
 #include "core/log/little_endian.hpp"
 
@@ -304,8 +303,11 @@ bool FaultyLog::rot_in_tables(Chance& chance, Outcome& out) {
     out.what +=
         fmt::format("; {} holds {}", name_of(id, place.first), name_of(other_id, other.first));
   }
-  // Of each SKU the last block is looked at on opening.
-  if (i + 1 == sku.blocks.size()) {
+  // Of each SKU the last block is looked at on opening, and those that ACKED names.
+  const bool named =
+      cached_ && std::any_of(cached_->heads.begin(), cached_->heads.end(),
+                             [&](const auto& h) { return h.first == id && h.second.seq == last; });
+  if (named || i + 1 == sku.blocks.size()) {
     out.opens = false;
   } else {
     out.rotten = {id, last};
@@ -381,9 +383,8 @@ Result<void> FaultyLog::verify() const {
   }
   if (!cached_) return {};
   for (const auto& [id, head] : cached_->heads) {
-    if (!ends_a_block(id, head)) {
-      return fail(Fault::damaged, name_of(id, head.seq) + " was acknowledged and is not there");
-    }
+    if (ends_a_block(id, head)) continue;
+    return fail(Fault::damaged, name_of(id, head.seq) + " was acknowledged and is not there");
   }
   return {};
 }
@@ -394,10 +395,9 @@ bool FaultyLog::ends_a_block(SkuId id, const Head& head) const {
   const auto& blocks = found->second.blocks;
   const auto place = std::lower_bound(blocks.begin(), blocks.end(), head.seq,
                                       [](const Place& p, Seq seq) { return p.last < seq; });
-  if (place == blocks.end() || place->last != head.seq) return false;
-  const auto bytes = bytes_at(*place);
-  return std::memcmp(bytes.data() + bytes.size() - block_format::kTrailerSize,
-                     head.digest.bytes.data(), head.digest.bytes.size()) == 0;
+  if (place == blocks.end()) return false;
+  const auto view = BlockView::parse(bytes_at(*place));
+  return view && view->header().sku == id && head_of(*view) == head;
 }
 
 void FaultyLog::flush() {

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 #include <malloc.h>
 #include <signal.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -30,6 +31,8 @@ using namespace fairsale;
 using namespace fairsale::sim;
 
 constexpr unsigned kMaxAttempts = 400;         // at making a failure smaller
+constexpr int kMaxSeconds = 15;                // of the same
+constexpr long kMaxCpuSeconds = 3;             // of one life: it takes milliseconds
 constexpr std::size_t kMaxLines = 120;         // of a trace
 constexpr unsigned kEnoughToReachAll = 2'000;  // seeds
 
@@ -38,15 +41,23 @@ const char* commit() {
   return given != nullptr ? given : FAIRSALE_SIM_COMMIT;
 }
 
+constexpr std::array kFatal{SIGABRT, SIGSEGV, SIGBUS, SIGVTALRM};
+
+// An endless loop is a failure too.
+void limit_cpu_time() {
+  const itimerval limit{.it_interval = {}, .it_value = {.tv_sec = kMaxCpuSeconds, .tv_usec = 0}};
+  ::setitimer(ITIMER_VIRTUAL, &limit, nullptr);
+}
+
 // Runs the seed in a process of its own, which may abort. Returns true when it fails.
 bool fails(std::uint64_t seed, const std::vector<bool>& skip, std::FILE* text) {
   const pid_t child = ::fork();
   if (child == 0) {
-    for (const int s : {SIGABRT, SIGSEGV, SIGBUS}) ::signal(s, SIG_DFL);
+    for (const int s : kFatal) ::signal(s, SIG_DFL);
     const int nowhere = ::open("/dev/null", O_WRONLY);
     ::dup2(text != nullptr ? ::fileno(text) : nowhere, STDERR_FILENO);
     if (text != nullptr) std::setvbuf(text, nullptr, _IOLBF, 0);
-    ::alarm(20);  // an endless loop is a failure too
+    limit_cpu_time();
     const Report r = simulate(seed, {.text = text, .skip = &skip});
     if (r.failure && text != nullptr) std::fprintf(text, "%s\n", r.failure->c_str());
     if (text != nullptr) std::fflush(text);
@@ -62,8 +73,10 @@ bool fails(std::uint64_t seed, const std::vector<bool>& skip, std::FILE* text) {
 std::vector<bool> shorten(std::uint64_t seed) {
   std::vector<bool> skip(steps_of(seed), false);
   unsigned attempts = 0;
+  const auto began = std::chrono::steady_clock::now();
   for (std::size_t size = skip.size(); size >= 1; size /= 2) {
     for (std::size_t end = skip.size(); end > 0 && attempts < kMaxAttempts;) {
+      if (std::chrono::steady_clock::now() - began > std::chrono::seconds(kMaxSeconds)) return skip;
       const std::size_t begin = end > size ? end - size : 0;
       std::vector<bool> fewer = skip;
       for (std::size_t i = begin; i < end; ++i) fewer[i] = true;
@@ -169,6 +182,7 @@ Totals run(std::uint64_t first, std::uint64_t count) {
   Totals all;
   for (std::uint64_t seed = first; seed < first + count; ++seed) {
     current_seed = seed;
+    limit_cpu_time();
     const Report r = simulate(seed, {});
     if (r.failure) explain(seed);
     const Report again = simulate(seed, {.check = false});
@@ -301,7 +315,7 @@ int main(int argc, char** argv) {
     return r.failure ? 1 : 0;
   }
 
-  for (const int s : {SIGABRT, SIGSEGV, SIGBUS}) ::signal(s, explain_in_a_new_process);
+  for (const int s : kFatal) ::signal(s, explain_in_a_new_process);
   const std::uint64_t count = seeds.size() > 1 ? seeds[1] : 1;
   const auto began = std::chrono::steady_clock::now();
   const Totals t = jobs > 1 ? run_in_parallel(seeds[0], count, static_cast<unsigned>(jobs))

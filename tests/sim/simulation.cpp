@@ -191,6 +191,8 @@ void Simulation::submit(std::uint32_t index) {
   });
   switch (a) {
     case Admission::accepted:
+      must(shard_of(r.sku).sequencer.waiting() <= swarm_.options.inbox_limit,
+           "the inbox stays within its limit");
       witness_.accepted(r.sku, r.event, ticket);
       inbox_.push_back(index);
       return;
@@ -237,9 +239,9 @@ void Simulation::hear_answers(Chance& c) {
 // ---- The process ----
 
 void Simulation::turn(Chance& c) {
-  witness_.turn_begins();
   try {
     for (std::size_t i = 0; i < process_->shards.size(); ++i) {
+      witness_.turn_begins();
       Shard& shard = *process_->shards[i];
       const auto turned = shard.sequencer.turn(witness_);
       if (turned) {
@@ -250,7 +252,7 @@ void Simulation::turn(Chance& c) {
       must(log_.failed(), "a turn fails only when the log does");
       trace_.add(turned.error().fault);
       trace_.say([&] { return "  the turn failed: " + turned.error().message; });
-      if (i == 0) witness_.turn_failed();
+      witness_.turn_failed();
       // The other shard may get as far as its own turn before the process ends.
       if (i + 1 == process_->shards.size() || c.one_in(2)) {
         hear_answers(c);
@@ -559,8 +561,10 @@ void Simulation::step(Deed deed, Chance& c) {
     }
     case Deed::stop: {
       turn(c);
-      while (process_->shards[0]->sequencer.waiting() > 0) turn(c);
-      for (const auto& shard : process_->shards) shard->sequencer.stop();
+      for (const auto& shard : process_->shards) {
+        must(shard->sequencer.waiting() == 0, "a turn takes all that waits");
+        shard->sequencer.stop();
+      }
       must(log_.settled(), "a stop settles the log");
       trace_.say([] { return "  a graceful stop"; });
       return restart({.power = true}, c);

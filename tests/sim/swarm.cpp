@@ -31,7 +31,7 @@ constexpr std::array<Habit, kDeeds> kHabits{{
     {"flush", 16, true},        {"snapshot", 20, true},
     {"fail_snapshot", 8, true}, {"spoil_snapshot", 10, true},
     {"project", 40, true},      {"lose_rows", 6, true},
-    {"look", 6, false},
+    {"look", 16, false},
 }};
 
 constexpr Currency kEuro{{'E', 'U', 'R'}};
@@ -58,7 +58,7 @@ std::string_view name_of(Deed d) { return kHabits[static_cast<std::size_t>(d)].n
 
 Swarm::Swarm(std::uint64_t seed) {
   Chance c(seed, ~std::uint64_t{0});
-  steps = c.one_in(48) ? 600 + c.below(1'400) : 30 + c.below(180);
+  steps = c.one_in(48) ? 600 + c.below(1'400) : 30 + c.below(200);
   shards = 1 + c.below(2);
   for (unsigned n = c.pick({1u, 1u, 2u, 3u}), i = 0; i < n; ++i) {
     skus.push_back(std::string("sku-") + static_cast<char>('a' + i));
@@ -66,7 +66,7 @@ Swarm::Swarm(std::uint64_t seed) {
   }
   customers = c.pick({2u, 5u, 10u, 24u});
   keys = c.pick({2u, 16u, 200u});
-  model = c.one_in(6);
+  model = c.one_in(3);
 
   options.inbox_limit = c.pick<std::size_t>({2, 8, 64, 256});
   options.snapshot_every = c.pick<std::uint64_t>({0, 4, 16, 64, 500'000});
