@@ -512,6 +512,21 @@ void Simulation::look(unsigned i) {
        "stored rows at n are those of a fold of log[1..n]");
   if (!expected.exists()) return;
   must(shelf.document == render_sale(expected), "the stored document is that of the sale");
+  const std::string second = timeline_key(expected.time().value / 1'000);
+  const auto latest = shelf.rows.find(second);
+  must(latest != shelf.rows.end(), "the latest second is stored");
+  const Counters& counters = expected.counters();
+  must(decode_timeline(second, latest->second) ==
+           TimelineRow{.second = expected.time().value / 1'000,
+                       .position = expected.seq(),
+                       .purchases = expected.purchases(),
+                       .customers = expected.customers(),
+                       .available = counters.available,
+                       .held = counters.held,
+                       .sold = counters.sold,
+                       .waiting = counters.waiting,
+                       .phase = expected.phase()},
+       "the latest second is as the sale stands");
   std::size_t orders = 0;
   std::size_t refunds = 0;
   std::size_t orders_expected = 0;
