@@ -49,8 +49,9 @@ void limit_cpu_time() {
   ::setitimer(ITIMER_VIRTUAL, &limit, nullptr);
 }
 
-// Runs the seed in a process of its own, which may abort. Returns true when it fails.
-bool fails(std::uint64_t seed, const std::vector<bool>& skip, std::FILE* text) {
+// Runs the seed in a process of its own, which may abort. Returns how it ended, as waitpid() does:
+// 0 when all was as promised.
+int status_of(std::uint64_t seed, const std::vector<bool>& skip, std::FILE* text) {
   const pid_t child = ::fork();
   if (child == 0) {
     for (const int s : kFatal) ::signal(s, SIG_DFL);
@@ -64,8 +65,7 @@ bool fails(std::uint64_t seed, const std::vector<bool>& skip, std::FILE* text) {
     ::_exit(r.failure ? 1 : 0);
   }
   int status = 0;
-  if (child < 0 || ::waitpid(child, &status, 0) != child) return false;
-  return status != 0;
+  return child < 0 || ::waitpid(child, &status, 0) != child ? 0 : status;
 }
 
 // Delta debugging (A. Zeller, R. Hildebrandt, "Simplifying and isolating failure-inducing input",
@@ -80,7 +80,7 @@ std::vector<bool> shorten(std::uint64_t seed) {
       const std::size_t begin = end > size ? end - size : 0;
       std::vector<bool> fewer = skip;
       for (std::size_t i = begin; i < end; ++i) fewer[i] = true;
-      if (fewer != skip && ++attempts > 0 && fails(seed, fewer, nullptr)) skip = fewer;
+      if (fewer != skip && ++attempts > 0 && status_of(seed, fewer, nullptr) != 0) skip = fewer;
       end = begin;
     }
   }
@@ -97,7 +97,8 @@ std::vector<bool> shorten(std::uint64_t seed) {
              "{} of its {} steps suffice; the last of them:\n",
              seed, commit(), seed, left, skip.size());
   std::FILE* text = std::tmpfile();
-  if (text == nullptr || !fails(seed, skip, text)) {
+  const int status = text == nullptr ? 0 : status_of(seed, skip, text);
+  if (status == 0) {
     fmt::print(stderr, "it did not fail again\n");
     std::exit(1);
   }
@@ -109,6 +110,7 @@ std::vector<bool> shorten(std::uint64_t seed) {
        ++i) {
     std::fputs(lines[i].c_str(), stderr);
   }
+  if (WIFSIGNALED(status)) fmt::print(stderr, "ended by SIG{}\n", ::sigabbrev_np(WTERMSIG(status)));
   std::exit(1);
 }
 

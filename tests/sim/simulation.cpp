@@ -76,7 +76,10 @@ class Simulation {
         options_(options),
         swarm_(seed),
         trace_(options.text),
-        witness_(swarm_.skus, {.watch = options.check, .model = options.check && swarm_.model},
+        witness_(swarm_.skus,
+                 {.watch = options.check,
+                  .model = options.check && swarm_.model,
+                  .epoch = swarm_.options.epoch},
                  clock_, trace_),
         log_(witness_),
         shelves_(swarm_.skus.size()) {}
@@ -105,6 +108,7 @@ class Simulation {
   void project(Chance&);
   void catch_up(unsigned sku);
   void look(unsigned sku);
+  void look_at_rows(unsigned sku);
 
   Shard& shard_of(unsigned sku) {
     return *process_->shards[witness_.id(sku).value % process_->shards.size()];
@@ -500,10 +504,14 @@ void Simulation::look(unsigned i) {
   AvailabilityProjection seeded(board);
   seeded.seed(id, expected);
   same(shard.availability, seeded);
+  if (shelves_[i].position == witness_.head(i).seq) look_at_rows(i);
+}
 
-  // What is stored, against a fold from the start and against the purchases themselves.
+// What is stored, against a fold from the start and against the sale itself.
+void Simulation::look_at_rows(unsigned i) {
+  const SkuId id = witness_.id(i);
+  const Sale& expected = witness_.sale(i);
   const Shelf& shelf = shelves_[i];
-  if (shelf.position != witness_.head(i).seq) return;
   Shelf fresh;
   SaleFold rows(id);
   const auto piece = rows.next(log_, ~0ULL);

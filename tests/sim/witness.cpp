@@ -84,6 +84,8 @@ void Witness::committing(std::span<const BlockWrite> blocks) {
     const std::byte* p = b.bytes.data();
     const auto count = get_le<std::uint32_t>(p + block_format::kCountAt);
     const Timestamp at{get_le<std::int64_t>(p + block_format::kTimeAt)};
+    must(get_le<std::uint64_t>(p + block_format::kEpochAt) == options_.epoch.value,
+         "a block names its writer's epoch");
     must(at == log_time(i), "log time is the wall clock's, and never goes back");
     sku.stamped = at;
     sku.stamped_at = clock_.now().steady;

@@ -28,6 +28,7 @@ inline void must(bool holds, const char* promise) {
 struct WitnessOptions {
   bool watch = true;   // hold each decision against the promises made to shoppers
   bool model = false;  // and against the rules written a second time
+  Epoch epoch{1};      // of the blocks to come
 };
 
 class Witness final : public LogListener, public SaleObserver, public Answers {
