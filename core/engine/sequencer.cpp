@@ -93,8 +93,8 @@ void Sequencer::take_due(Now now) {
   early_.clear();
   std::size_t taken = 0;
   for (auto it = wakes_.begin(); it != wakes_.end() && taken < kMaxBlocksPerTurn; ++it, ++taken) {
-    if (it->first > now.steady.value) break;
-    Sku& sku = *it->second;
+    if (it->steady > now.steady.value) break;
+    Sku& sku = *it->sku;
     if (sku.first != kNoIndex) continue;
     if (sku.clock.read(now) >= sku.sale.next_deadline()) {
       enqueue(sku, TimePassed{}, nullptr);
@@ -114,13 +114,13 @@ void Sequencer::plan_wake(Sku& sku, Now now) {
   }
   if (wake == sku.wake.value) return;
   if (sku.wake.value != kNoWake) {
-    auto node = wakes_.extract({sku.wake.value, &sku});
+    auto node = wakes_.extract(Wake{sku.wake.value, sku.id, &sku});
     if (wake != kNoWake) {
-      node.value().first = wake;
+      node.value().steady = wake;
       wakes_.insert(std::move(node));
     }
   } else {
-    wakes_.emplace(wake, &sku);
+    wakes_.insert(Wake{wake, sku.id, &sku});
   }
   sku.wake = Duration{wake};
 }
@@ -132,7 +132,7 @@ void Sequencer::follow_wall_clock(Now now) {
   wall_offset_ = offset;
   std::vector<Sku*> planned;
   planned.reserve(wakes_.size());
-  for (const auto& [wake, sku] : wakes_) planned.push_back(sku);
+  for (const Wake& w : wakes_) planned.push_back(w.sku);
   for (Sku* sku : planned) plan_wake(*sku, now);
 }
 
@@ -247,7 +247,7 @@ std::optional<Duration> Sequencer::next_turn_in() const {
   const Now now = clock_.now();
   if (!wakes_.empty()) {
     // The wall clock may be set meanwhile, so look again well before the promised 50 ms are over.
-    wait = std::clamp<std::int64_t>(wakes_.begin()->first - now.steady.value, 0, 25);
+    wait = std::clamp<std::int64_t>(wakes_.begin()->steady - now.steady.value, 0, 25);
   }
   if (!settled_) {
     wait =

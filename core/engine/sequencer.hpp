@@ -118,6 +118,18 @@ class Sequencer {
     Duration wake{std::numeric_limits<std::int64_t>::max()};  // its key in wakes_, steady time
   };
 
+  // When to look at a SKU again. Those of one moment are in the order of their ids, so that what a
+  // turn commits never depends on where in memory a SKU lies.
+  struct Wake {
+    std::int64_t steady;
+    SkuId id;
+    Sku* sku;
+
+    friend bool operator<(const Wake& a, const Wake& b) {
+      return a.steady != b.steady ? a.steady < b.steady : a.id < b.id;
+    }
+  };
+
   struct Waiting {
     Event event;
     Ticket ticket;
@@ -149,9 +161,9 @@ class Sequencer {
 
   std::unordered_map<std::uint64_t, std::unique_ptr<Sku>> skus_;
   std::vector<Waiting> inbox_;
-  std::vector<Sku*> busy_;                         // SKUs with events in the inbox
-  std::vector<Sku*> unsaved_;                      // SKUs with events after their latest snapshot
-  std::set<std::pair<std::int64_t, Sku*>> wakes_;  // by steady time; kept exact
+  std::vector<Sku*> busy_;     // SKUs with events in the inbox
+  std::vector<Sku*> unsaved_;  // SKUs with events after their latest snapshot
+  std::set<Wake> wakes_;       // kept exact
 
   std::vector<std::unique_ptr<BlockBuilder>> builders_;
   std::size_t builders_used_ = 0;

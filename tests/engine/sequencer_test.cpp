@@ -1,5 +1,7 @@
 #include "core/engine/sequencer.hpp"
 
+#include <algorithm>
+
 #include "core/engine/engine.hpp"
 #include "tests/engine/shop.hpp"
 
@@ -269,6 +271,30 @@ TEST(Engine, SkusAreSpreadOverShardsAndFoundAgainUnderAnotherNumberOfShards) {
     ASSERT_NE(sale, nullptr);
     EXPECT_EQ(state_digest(*sale), state);
   }
+}
+
+// What a turn commits follows from what came in and from the clock alone, so that two runs commit
+// the same. fairsale-sim 21 once took another course the second time: SKUs that were due at one
+// moment were taken in the order of their addresses.
+TEST(Sequencer, SkusThatAreDueTogetherAreTakenInTheOrderOfTheirIds) {
+  struct Watched final : MemoryLog {
+    Result<void> append(std::span<const BlockWrite> blocks) override {
+      order.clear();
+      for (const BlockWrite& b : blocks) order.push_back(b.sku);
+      return MemoryLog::append(blocks);
+    }
+    std::vector<SkuId> order;
+  } log;
+  Shop shop(log);
+  for (int i = 0; i < 20; ++i) {
+    auto event = scheduled(fmt::format("sku-{}", i), 1);
+    event.terms.starts_at = kOpening + Duration{1000};
+    shop.now(event.sku.view(), event);
+  }
+  shop.clock.advance(Duration{1000});
+  ASSERT_TRUE(shop.sequencer.turn(shop.recorder));
+  ASSERT_EQ(log.order.size(), 20u);
+  EXPECT_TRUE(std::is_sorted(log.order.begin(), log.order.end()));
 }
 
 }  // namespace
