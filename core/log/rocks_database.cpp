@@ -92,9 +92,9 @@ rocksdb::DBOptions database_options(rocksdb::Env* env) {
   return d;
 }
 
-std::vector<rocksdb::ColumnFamilyDescriptor> families() {
-  return {{rocksdb::kDefaultColumnFamilyName, family_options(64 * kMiB)},
-          {"heads", family_options(8 * kMiB)}};
+std::vector<rocksdb::ColumnFamilyDescriptor> families(std::size_t write_buffer) {
+  return {{rocksdb::kDefaultColumnFamilyName, family_options(write_buffer)},
+          {"heads", family_options(write_buffer / 8)}};
 }
 
 Result<Tables> look_at_tables(const std::filesystem::path& directory, rocksdb::Env* env) {

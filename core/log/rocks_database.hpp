@@ -29,8 +29,10 @@ tl::unexpected<Error> rocks_failure(std::string_view what, const rocksdb::Status
 // `env` is what the I/O goes through; null for the system.
 rocksdb::DBOptions database_options(rocksdb::Env* env);
 
-// The column families, in the order of Database's handles.
-std::vector<rocksdb::ColumnFamilyDescriptor> families();
+// The column families, in the order of Database's handles. `write_buffer` is that of the blocks;
+// heads have an eighth.
+std::vector<rocksdb::ColumnFamilyDescriptor> families(std::size_t write_buffer = std::size_t{64}
+                                                                                 << 20);
 
 struct Tables {
   std::uint64_t sequence = 0;   // the newest that they may hold

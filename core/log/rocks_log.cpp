@@ -279,7 +279,8 @@ Result<void> RocksLog::open(const std::optional<Acked>& acked, RecoveryReport& r
   d.create_if_missing = !exists;
   d.create_missing_column_families = true;
   const rocksdb::Status s = Database::open(database_, [&](auto* handles, auto* out) {
-    return rocksdb::DB::Open(d, log_directory().string(), families(), handles, out);
+    return rocksdb::DB::Open(d, log_directory().string(), families(options_.write_buffer), handles,
+                             out);
   });
   if (!s.ok()) {
     auto e = rocks_failure(fmt::format("cannot open {}", log_directory().string()), s);
@@ -424,8 +425,10 @@ Result<void> RocksLog::open_secondary(RecoveryReport& report) {
   // Read before the log: whatever is on record as acknowledged then must be found.
   const auto acked = AckedFile::read(options_.directory / "ACKED");
   if (!acked) return tl::unexpected(acked.error());
-  if (!has_database()) {
-    if (*acked && (*acked)->sequence != 0) return gone(**acked);
+  const bool exists = has_database();
+  if (!exists && *acked && (*acked)->sequence != 0) return gone(**acked);
+  // Or the first start was cut short before the store was whole.
+  if (!exists || (*acked && (*acked)->sequence == 0 && !has_families())) {
     return fail(Fault::not_found, fmt::format("{} holds no log yet", options_.directory.string()));
   }
   rocksdb::DBOptions d = database_options(options_.env);

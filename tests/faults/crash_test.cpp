@@ -1,0 +1,229 @@
+// The store after a power failure at any operation: whatever the disk may hold then, it opens, has
+// everything that was acknowledged and nothing that was not submitted, and goes on.
+//
+// All chance comes from one seed, which is printed. To repeat a run that failed:
+//   FAIRSALE_FAULTS_SEED=<seed> FAIRSALE_FAULTS_RUN=<run> faults_test --gtest_filter=...
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+
+#include "tests/faults/child.hpp"
+#include "tests/faults/witness.hpp"
+#include "tests/log/support.hpp"
+
+namespace fairsale::faults {
+namespace {
+
+namespace fs = std::filesystem;
+using fairsale::testing::TempDir;
+
+enum Count : std::size_t {
+  kPoints,  // crash points
+  kKills,   // of these, as after a kill: the system lives on
+  kLost,
+  kKept,  // acknowledged events that had to be there and were
+  kNotes,
+  kSnapshots,
+  kInjected,
+  kRefusedStarts,
+  kEvents,
+};
+
+std::uint64_t seed() { return from_environment("FAIRSALE_FAULTS_SEED", 20'261'127); }
+
+std::size_t random_write_buffer(Chance& chance) {
+  return one_in(chance, 3) ? std::size_t{64} << 20 : std::size_t{64} << 10;
+}
+
+// Runs `body(run, chance)` in a child for each run, or for the one that the environment names.
+void each_run(Children& children, const char* test, std::uint64_t runs,
+              const std::function<void(std::uint64_t, Chance&)>& body) {
+  const std::uint64_t only = from_environment("FAIRSALE_FAULTS_RUN", ULLONG_MAX);
+  for (std::uint64_t run = 0; run < runs; ++run) {
+    if (only != ULLONG_MAX && run != only) continue;
+    const bool good = children.run([&] {
+      Chance chance(seed() * 100'000 + run);
+      body(run, chance);
+    });
+    if (!good) {
+      fmt::print(
+          "repeat with FAIRSALE_FAULTS_SEED={} FAIRSALE_FAULTS_RUN={} faults_test "
+          "--gtest_filter={}\n",
+          seed(), run, test);
+      return;
+    }
+  }
+}
+
+// Opens the store, looks at it, and begins a life with what was found. `counts` as it must be.
+std::unique_ptr<EventLog> begin_life(const fs::path& data, const Expected& expected,
+                                     std::size_t write_buffer, const Recorder& recorder,
+                                     Children& children, Life& life) {
+  RecoveryReport report;
+  auto log = open_rocks_log({.directory = data, .write_buffer = write_buffer}, report);
+  if (!log) {
+    ADD_FAILURE() << "refused: " << log.error().message;
+    children[kLost] += expected.events();
+    return nullptr;
+  }
+  life.opened = recorder.now();
+  const Look found = look(**log, expected);
+  life.found = found.found;
+  children[kLost] += found.lost;
+  children[kKept] += expected.events();
+  children[kNotes] += report.notes.size();
+  children[kSnapshots] += found.snapshots;
+  return std::move(*log);
+}
+
+// Opens, trades and closes a store some times.
+void live(const fs::path& root, unsigned lives, Disk& disk, History& history, Children& children,
+          Chance& chance) {
+  Recorder recorder(root, disk);
+  for (unsigned i = 0; i < lives; ++i) {
+    const Expected expected = history.expected(ULLONG_MAX - 1);
+    Life& life = history.lives.emplace_back();
+    life.opened = ULLONG_MAX;
+    const auto log =
+        begin_life(root / "data", expected, random_write_buffer(chance), recorder, children, life);
+    if (!log) return;
+    Witness witness(*log, life, recorder);
+    trade(witness,
+          {.turns = 1 + static_cast<unsigned>(below(chance, 12)),
+           .threads = one_in(chance, 3) ? 2U : 1U},
+          chance);
+    for (const auto& c : life.commits) EXPECT_TRUE(c.acknowledged);
+  }
+}
+
+// Lets a disk's files be as they may be after a crash before operation k. Returns the disk that
+// whoever comes next finds: after a kill, with a cache that still has to be written.
+Disk crash(const Disk& disk, Replay& replay, std::size_t k, bool kill, const fs::path& to,
+           Chance& chance) {
+  replay.advance(k, chance);
+  if (kill) {
+    write_tree(replay.seen(), to);
+    return {disk.start,
+            {disk.operations.begin(), disk.operations.begin() + static_cast<std::ptrdiff_t>(k)}};
+  }
+  Disk left{replay.after_power_failure(chance), {}};
+  write_tree(left.start, to);
+  return left;
+}
+
+// Fails when a file is not as the recorder says it must be.
+void expect_all_recorded(const Disk& disk, const fs::path& root) {
+  Chance chance(1);
+  Replay replay(disk);
+  replay.advance(disk.operations.size(), chance);
+  const Tree recorded = replay.seen();
+  const Tree there = read_tree(root);
+  const auto a = recorded.files();
+  const auto b = there.files();
+  ASSERT_EQ(a.size(), b.size());
+  for (auto i = a.begin(), j = b.begin(); i != a.end(); ++i, ++j) {
+    EXPECT_EQ(i->first, j->first);
+    EXPECT_TRUE(*i->second == *j->second) << i->first << " was changed behind the recorder's back";
+  }
+}
+
+// What a reader finds on a store at rest is what the next writer will find, and nothing is changed.
+void expect_readable(const fs::path& data, const Expected& expected) {
+  RecoveryReport report;
+  const auto log = open_rocks_log({.directory = data, .mode = OpenMode::read_only}, report);
+  if (!log) {
+    EXPECT_EQ(log.error().fault, fairsale::Fault::not_found) << log.error().message;
+    EXPECT_EQ(expected.events(), 0U) << log.error().message;
+    return;
+  }
+  look(**log, expected);
+}
+
+// An operation from `first` on, or the end. Most there is to lose just before a sync returns.
+std::size_t any_moment(const Disk& disk, std::size_t first, Chance& chance) {
+  std::size_t k = first + below(chance, disk.operations.size() + 1 - first);
+  if (one_in(chance, 2)) return k;
+  while (k < disk.operations.size() && disk.operations[k].kind != Operation::Kind::sync) ++k;
+  return k;
+}
+
+// Crashes a disk at some of its operations; what is left must open and go on, and what that leaves
+// is crashed again: amid the recovery, or after new commits.
+void crash_at(const Disk& disk, const History& history, std::size_t first, std::size_t points,
+              const fs::path& directory, Children& children, Chance& chance) {
+  std::vector<std::size_t> at;
+  for (std::size_t i = 0; i < points; ++i) at.push_back(any_moment(disk, first, chance));
+  std::sort(at.begin(), at.end());
+  Replay replay(disk);
+  for (const std::size_t k : at) {
+    const bool kill = one_in(chance, 8);
+    const fs::path once = directory / fmt::format("crash-{}", children[kPoints].load());
+    const std::string what =
+        fmt::format("crash {} before operation {} of {}{}", children[kPoints].load(), k,
+                    disk.operations.size(), kill ? " (a kill)" : "");
+    children.doing(what);
+    SCOPED_TRACE(what);
+    Disk left = crash(disk, replay, k, kill, once, chance);
+    const std::size_t begun = left.operations.size();
+    ++children[kPoints];
+    if (kill) ++children[kKills];
+    History after{.before = history.expected(k), .lives = {}};
+    if (one_in(chance, 8)) {
+      Disk ignored;
+      const Recorder quick(once, ignored);
+      expect_readable(once / "data", after.before);
+    }
+    live(once, 1, left, after, children, chance);
+    if (::testing::Test::HasFailure()) return;
+
+    const std::size_t k2 = any_moment(left, begun, chance);
+    const fs::path twice = directory / fmt::format("crash-{}", children[kPoints].load());
+    const std::string again =
+        fmt::format("and crash {} before operation {} of {}, {} of them before",
+                    children[kPoints].load(), k2, left.operations.size(), begun);
+    children.doing(what + " " + again);
+    SCOPED_TRACE(again);
+    Replay second(left);
+    Disk last = crash(left, second, k2, false, twice, chance);
+    ++children[kPoints];
+    Recorder recorder(twice, last);
+    Life life;
+    begin_life(twice / "data", after.expected(k2), std::size_t{64} << 20, recorder, children, life);
+    if (::testing::Test::HasFailure()) return;
+    fs::remove_all(once);
+    fs::remove_all(twice);
+  }
+}
+
+TEST(Crashes, OfPowerAtAnyOperationLoseNothingThatWasAcknowledged) {
+  fmt::print("seed {}\n", seed());
+  Children children;
+  const std::uint64_t runs = soak() ? 140 : 6;
+  const std::size_t points = soak() ? 40 : 30;
+  each_run(children, "Crashes.*", runs, [&](std::uint64_t, Chance& chance) {
+    TempDir directory;
+    const fs::path root = directory / "disk";
+    fs::create_directory(root);
+    Disk disk;
+    History history;
+    live(root, 1 + static_cast<unsigned>(below(chance, 6)), disk, history, children, chance);
+    expect_all_recorded(disk, root);
+    if (::testing::Test::HasFailure()) return;
+    crash_at(disk, history, 0, points, directory.path(), children, chance);
+  });
+  fmt::print(
+      "{} crash points, {} of them kills: {} acknowledged events kept, {} lost; {} notes, {} "
+      "snapshots usable\n",
+      children[kPoints].load(), children[kKills].load(), children[kKept].load(),
+      children[kLost].load(), children[kNotes].load(), children[kSnapshots].load());
+  EXPECT_EQ(children[kLost], 0U);
+  figure("crash points of the store", children[kPoints]);
+  figure("acknowledged events that had to be there after a crash", children[kKept]);
+  figure("acknowledged events lost", children[kLost]);
+}
+
+}  // namespace
+}  // namespace fairsale::faults
