@@ -64,7 +64,11 @@ Result<void> check_version(const fs::path& directory) {
 // Creates VERSION in a directory that holds nothing else, or checks it.
 Result<void> prepare_version(const fs::path& directory) {
   std::error_code ec;
-  if (fs::exists(directory / "VERSION", ec)) return check_version(directory);
+  if (fs::exists(directory / "VERSION", ec)) {
+    if (auto ok = check_version(directory); !ok) return ok;
+    // Whoever created it may have been killed before its name was durable.
+    return sync_directory(directory);
+  }
   if (fs::exists(directory / "log", ec)) {
     return fail(Fault::damaged, fmt::format("{} has a log but no VERSION file. {}",
                                             directory.string(), kDamageAdvice));

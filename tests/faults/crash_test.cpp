@@ -225,5 +225,208 @@ TEST(Crashes, OfPowerAtAnyOperationLoseNothingThatWasAcknowledged) {
   figure("acknowledged events lost", children[kLost]);
 }
 
+// Killed at each operation of the first start, started again, and then the power fails: the names
+// that the killed process left need not be durable yet (seed 20261127, run 25: VERSION was not).
+TEST(Crashes, AmidTheFirstStartLeaveADirectoryThatStarts) {
+  fmt::print("seed {}\n", seed());
+  Children children;
+  each_run(children, "Crashes.Amid*", 1, [&](std::uint64_t, Chance& chance) {
+    TempDir directory;
+    const fs::path root = directory / "disk";
+    fs::create_directory(root);
+    const auto start = [&](const fs::path& where, Disk& disk) {
+      Recorder recorder(where, disk);
+      RecoveryReport report;
+      const auto log = open_rocks_log({.directory = where / "data"}, report);
+      EXPECT_TRUE(log) << log.error().message;
+    };
+    Disk disk;
+    start(root, disk);
+    Replay replay(disk);
+    for (std::size_t k = 0; k < disk.operations.size() && !::testing::Test::HasFailure(); ++k) {
+      const fs::path once = directory / fmt::format("killed-{}", k);
+      SCOPED_TRACE(fmt::format("killed before operation {} of {}", k, disk.operations.size()));
+      children.doing(fmt::format("a start after a kill at {}", k));
+      Disk left = crash(disk, replay, k, true, once, chance);
+      start(once, left);
+      for (int i = 0; i < 5; ++i) {
+        const std::size_t k2 = k + below(chance, left.operations.size() + 1 - k);
+        SCOPED_TRACE(
+            fmt::format("power failed before operation {} of {}", k2, left.operations.size()));
+        const fs::path twice = directory / fmt::format("killed-{}-{}", k, i);
+        Replay second(left);
+        Disk last = crash(left, second, k2, false, twice, chance);
+        start(twice, last);
+        fs::remove_all(twice);
+      }
+      fs::remove_all(once);
+    }
+  });
+}
+
+// A call that is likely to matter.
+Failure any_failure(Chance& chance) {
+  static constexpr Call kMutating[] = {Call::sync, Call::sync,   Call::write, Call::write,
+                                       Call::open, Call::rename, Call::resize};
+  static constexpr std::string_view kFiles[] = {"", ".log", ".log", "MANIFEST", ".sst", "ACKED"};
+  Failure f{.call = kMutating[below(chance, std::size(kMutating))],
+            .of = {},
+            .after = below(chance, one_in(chance, 2) ? 60 : 8),
+            .error = one_in(chance, 2) ? EIO : ENOSPC,
+            .lasting = one_in(chance, 2)};
+  if (f.call == Call::sync || f.call == Call::write) {
+    const std::string_view part = kFiles[below(chance, std::size(kFiles))];
+    f.of = [part](std::string_view path) { return path.find(part) != std::string_view::npos; };
+  }
+  return f;
+}
+
+// What is said about a start that failed because a call did: what the system said, and no word of
+// damage.
+void expect_clear(const Error& e) {
+  EXPECT_TRUE(e.fault == fairsale::Fault::io || e.fault == fairsale::Fault::full) << e.message;
+  EXPECT_GE(e.message.size(), 20U) << e.message;
+}
+
+// No thread that saw a write or a sync of the log or of ACKED fail acknowledges the commit that it
+// was for, or a later one.
+void expect_no_promise_after(const std::vector<Failed>& failed, const Life& life) {
+  for (const Failed& f : failed) {
+    const bool of_a_commit = (f.call == Call::sync || (f.call == Call::write && !f.room_ahead)) &&
+                             (f.path.ends_with(".log") || f.path.ends_with("ACKED"));
+    if (!of_a_commit) continue;
+    for (const Life::Commit& c : life.commits) {
+      if (c.thread != f.thread || !c.acknowledged || *c.acknowledged < f.at) continue;
+      EXPECT_EQ(*c.acknowledged, f.at) << "a commit was acknowledged after a " << name_of(f.call)
+                                       << " of " << f.path << " had failed";
+      EXPECT_LT(c.begun, f.at);
+    }
+  }
+}
+
+TEST(Failures, OfCallsAreFollowedByNoPromiseAndByAStartThatHasEverything) {
+  fmt::print("seed {}\n", seed());
+  Children children;
+  each_run(children, "Failures.OfCalls*", soak() ? 60 : 4, [&](std::uint64_t, Chance& chance) {
+    TempDir directory;
+    const fs::path root = directory / "disk";
+    fs::create_directory(root);
+    Disk disk;
+    History history;
+    live(root, 1 + static_cast<unsigned>(below(chance, 4)), disk, history, children, chance);
+    const Expected expected = history.expected(ULLONG_MAX - 1);
+    for (int i = 0; i < 12 && !::testing::Test::HasFailure(); ++i) {
+      const Failure failure = any_failure(chance);
+      const fs::path twin = directory / fmt::format("failure-{}", i);
+      const std::string what = fmt::format("failure {}: {} {} after {}{}", i, name_of(failure.call),
+                                           failure.error == EIO ? "EIO" : "ENOSPC", failure.after,
+                                           failure.lasting ? ", lasting" : "");
+      children.doing(what);
+      SCOPED_TRACE(what);
+      Disk left{read_tree(root), {}};
+      write_tree(left.start, twin);
+      History after{.before = expected, .lives = {}};
+      std::vector<Failed> failed;
+      {
+        Recorder recorder(twin, left);
+        recorder.fail(failure);
+        RecoveryReport report;
+        auto log = open_rocks_log(
+            {.directory = twin / "data", .write_buffer = random_write_buffer(chance)}, report);
+        if (!log) {
+          EXPECT_FALSE(recorder.failed().empty()) << log.error().message;
+          expect_clear(log.error());
+          ++children[kRefusedStarts];
+        } else {
+          Life& life = after.lives.emplace_back();
+          life.opened = recorder.now();
+          life.found = look(**log, expected).found;
+          Witness witness(**log, life, recorder);
+          trade(witness, {.turns = 20, .threads = one_in(chance, 4) ? 2U : 1U, .large = false},
+                chance);
+          expect_no_promise_after(recorder.failed(), life);
+        }
+        log = {};
+        failed = recorder.failed();
+        recorder.fail({});
+      }
+      if (failed.empty()) continue;
+      ++children[kInjected];
+      // The same machine, a new process.
+      {
+        const std::size_t begun = left.operations.size();
+        SCOPED_TRACE(
+            fmt::format("{} of {}; a start after it", name_of(failed[0].call), failed[0].path));
+        live(twin, 1, left, after, children, chance);
+        EXPECT_GT(left.operations.size(), begun);
+      }
+      crash_at(left, after, failed[0].at, 2, directory.path(), children, chance);
+      fs::remove_all(twin);
+    }
+  });
+  fmt::print(
+      "{} failures of calls, {} of them at a start, and {} crash points after them: {} "
+      "acknowledged events kept, {} lost\n",
+      children[kInjected].load(), children[kRefusedStarts].load(), children[kPoints].load(),
+      children[kKept].load(), children[kLost].load());
+  EXPECT_GT(children[kInjected], 0U);
+  EXPECT_EQ(children[kLost], 0U);
+  figure("calls of the system that failed under the store", children[kInjected]);
+  figure("crash points after such a failure", children[kPoints]);
+  figure("acknowledged events lost after such a failure", children[kLost]);
+}
+
+TEST(Failures, OfReadsLoseNothing) {
+  fmt::print("seed {}\n", seed());
+  Children children;
+  each_run(children, "Failures.OfReads*", soak() ? 40 : 3, [&](std::uint64_t, Chance& chance) {
+    TempDir directory;
+    const fs::path root = directory / "disk";
+    fs::create_directory(root);
+    Disk disk;
+    History history;
+    live(root, 1 + static_cast<unsigned>(below(chance, 4)), disk, history, children, chance);
+    const Expected expected = history.expected(ULLONG_MAX - 1);
+    for (int i = 0; i < 20 && !::testing::Test::HasFailure(); ++i) {
+      const fs::path twin = directory / fmt::format("failure-{}", i);
+      const OpenMode mode = one_in(chance, 3) ? OpenMode::read_only : OpenMode::read_write;
+      const Failure failure{.call = one_in(chance, 8) ? Call::open : Call::read,
+                            .of = {},
+                            .after = below(chance, 60),
+                            .error = one_in(chance, 5) ? EMFILE : EIO,
+                            .lasting = one_in(chance, 3)};
+      const std::string what = fmt::format("failure {}: {} after {}{}", i, name_of(failure.call),
+                                           failure.after, failure.lasting ? ", lasting" : "");
+      children.doing(what);
+      SCOPED_TRACE(what);
+      write_tree(read_tree(root), twin);
+      Disk ignored{read_tree(twin), {}};
+      Recorder recorder(twin, ignored);
+      recorder.fail(failure);
+      {
+        RecoveryReport report;
+        const auto log = open_rocks_log({.directory = twin / "data", .mode = mode}, report);
+        if (!log) {
+          EXPECT_FALSE(recorder.failed().empty());
+          expect_clear(log.error());
+          ++children[kRefusedStarts];
+        } else {
+          look(**log, expected, true);
+        }
+        if (!recorder.failed().empty()) ++children[kInjected];
+      }
+      recorder.fail({});
+      Life life;
+      begin_life(twin / "data", expected, std::size_t{64} << 20, recorder, children, life);
+      fs::remove_all(twin);
+    }
+  });
+  fmt::print("{} failures of reads, {} of them refused at the start; {} lost\n",
+             children[kInjected].load(), children[kRefusedStarts].load(), children[kLost].load());
+  EXPECT_GT(children[kInjected], 0U);
+  EXPECT_EQ(children[kLost], 0U);
+  figure("reads that failed under the store", children[kInjected]);
+}
+
 }  // namespace
 }  // namespace fairsale::faults

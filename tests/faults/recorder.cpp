@@ -110,7 +110,7 @@ struct Recorder::Impl {
       return false;
     }
     errno = failure->error;
-    failed.push_back({disk.operations.size(), call, path, room_ahead});
+    failed.push_back({disk.operations.size(), call, path, room_ahead, std::this_thread::get_id()});
     if (!failure->lasting) failure.reset();
     return true;
   }
@@ -444,6 +444,7 @@ int remove(const char* path) noexcept {
 int mkdir(const char* path, mode_t mode) noexcept {
   const Active recorder;
   const auto place = recorder ? recorder->place(path) : std::nullopt;
+  if (place && recorder->fails(Call::open, place->path)) return -1;
   const int result = static_cast<int>(::syscall(SYS_mkdir, path, mode));
   if (result == 0 && place && !place->name.empty()) {
     recorder->record({.kind = Kind::create_directory,

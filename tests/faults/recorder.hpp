@@ -13,6 +13,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "tests/faults/disk.hpp"
@@ -40,6 +41,7 @@ struct Failed {
   Call call;
   std::string path;
   bool room_ahead;  // it was to write nothing but zeros
+  std::thread::id thread;
 };
 
 // At most one at a time. It records from its construction on, on all threads; files that are open

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -39,6 +40,8 @@ struct Life {
   Expected found;          // as it was then: all there is must stay
   struct Commit {
     Expected::Commit blocks;
+    std::size_t begun;  // operations by then
+    std::thread::id thread;
     std::optional<std::size_t> acknowledged;  // operations by then
   };
   std::vector<Commit> commits;
@@ -62,7 +65,8 @@ struct Look {
   std::uint64_t lost = 0;
   std::uint64_t snapshots = 0;  // that were usable
 };
-Look look(const EventLog&, const Expected&);
+// With `failing`, reads may fail: what they give must be right all the same.
+Look look(const EventLog&, const Expected&, bool failing = false);
 
 // Passes everything on, and notes it in the life. Thread-safe.
 class Witness final : public EventLog {
