@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <unistd.h>
 
 #include <array>
 #include <cerrno>
@@ -103,6 +104,10 @@ Result<void> ensure_directory(const fs::path& directory) {
     if (ec) return system_failure("create", missing.back(), ec.value());
     if (auto ok = sync_directory(missing.back().parent_path()); !ok) return ok;
   }
+  // Whoever created it may have been killed, or not have cared, before its name was durable. Where
+  // we may not look it was somebody else.
+  const auto above = open_file(path.parent_path(), O_RDONLY | O_DIRECTORY);
+  if (above && ::fsync(above->fd()) != 0) return system_failure("sync", path.parent_path(), errno);
   return {};
 }
 

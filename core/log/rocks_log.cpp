@@ -272,6 +272,9 @@ Result<void> RocksLog::open(const std::optional<Acked>& acked, RecoveryReport& r
 
   // RocksDB creates its directory, but first complains on standard error that there is none.
   if (auto ok = ensure_directory(log_directory()); !ok) return ok;
+  // Names that a killed process left are made durable before more is built on them: with a log
+  // file, but without the CURRENT that was before it, RocksDB would refuse to start.
+  if (auto ok = sync_directory(log_directory()); !ok) return ok;
   rocksdb::DBOptions d = database_options(options_.env);
   const rocksdb::Env* base = options_.env != nullptr ? options_.env : rocksdb::Env::Default();
   env_ = rocksdb::NewCompositeEnv(with_zeroed_wal(base->GetFileSystem()));

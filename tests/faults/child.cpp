@@ -28,7 +28,7 @@ Children::Children() {
 
 Children::~Children() { ::munmap(shared_, sizeof(Shared)); }
 
-bool Children::run(const std::function<void()>& body) {
+std::optional<std::string> Children::run(const std::function<void()>& body) {
   std::fflush(nullptr);
   const pid_t child = ::fork();
   if (child == 0) {
@@ -36,24 +36,18 @@ bool Children::run(const std::function<void()>& body) {
     try {
       body();
     } catch (const std::exception& e) {
-      ADD_FAILURE() << "an exception while " << shared_->doing << ": " << e.what();
+      ADD_FAILURE() << "an exception: " << e.what();
     }
     std::fflush(nullptr);
     ::_exit(::testing::Test::HasFailure() ? 1 : 0);
   }
   int status = 0;
-  if (child < 0 || ::waitpid(child, &status, 0) != child) {
-    ADD_FAILURE() << "no child process";
-    return false;
-  }
-  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return true;
-  if (WIFSIGNALED(status)) {
-    ADD_FAILURE() << (WTERMSIG(status) == SIGALRM ? "hangs" : strsignal(WTERMSIG(status))) << ": "
-                  << shared_->doing;
-  } else {
-    ADD_FAILURE() << "a child failed";
-  }
-  return false;
+  if (child < 0 || ::waitpid(child, &status, 0) != child) return "no child process";
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return std::nullopt;
+  const std::string how = !WIFSIGNALED(status)          ? "failed"
+                          : WTERMSIG(status) == SIGALRM ? "hangs"
+                                                        : strsignal(WTERMSIG(status));
+  return fmt::format("{}: {}", how, shared_->doing);
 }
 
 void Children::doing(const std::string& what) {

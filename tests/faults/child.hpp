@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 
 namespace fairsale::faults {
@@ -18,10 +19,11 @@ class Children {
   Children(const Children&) = delete;
   Children& operator=(const Children&) = delete;
 
-  // Runs `body` in a child. Fails the test, and returns false, when the child failed one, died, or
-  // said nothing (doing()) for a minute. The parent must not have used RocksDB, whose threads a
-  // child would miss.
-  bool run(const std::function<void()>& body);
+  // Runs `body` in a child. Returns what went wrong when the child failed a test, died, or said
+  // nothing (doing()) for a minute; nothing when all is well. The parent must not have used
+  // RocksDB, whose threads a child would miss, nor have failed a test, since the child inherits
+  // that.
+  std::optional<std::string> run(const std::function<void()>& body);
 
   // Called in the child: what it does now, which is told if it does not come to an end.
   void doing(const std::string& what);

@@ -393,28 +393,27 @@ TEST(Corruption, OfAnyFileIsDetectedOrDoesNoHarm) {
   fmt::print("seed {}\n", seed());
   Children children;
   TempDir directory;
-  ASSERT_TRUE(children.run(
-      [&] { make_stores(directory / "disk", directory / "stopped", directory / "killed"); }));
+  const auto unmade = children.run(
+      [&] { make_stores(directory / "disk", directory / "stopped", directory / "killed"); });
+  ASSERT_FALSE(unmade) << *unmade;
   Stores stores{{read_tree(directory / "stopped"), read_tree(directory / "killed")}};
   Chance chance(seed());
   std::vector<Case> cases = cases_of(stores, chance);
   const std::uint64_t only = from_environment("FAIRSALE_FAULTS_CASE", ULLONG_MAX);
   constexpr std::size_t kBatch = 250;
-  std::size_t failed = 0;
+  std::vector<std::string> failed;
   std::size_t next = only == ULLONG_MAX ? 0 : only;
-  while (next < (only == ULLONG_MAX ? cases.size() : only + 1) && failed < 10) {
+  while (next < (only == ULLONG_MAX ? cases.size() : only + 1) && failed.size() < 20) {
     const std::size_t to = only == ULLONG_MAX ? std::min(next + kBatch, cases.size()) : next + 1;
-    const fs::path scratch = directory / fmt::format("batch-{}-{}", next, failed);
+    const fs::path scratch = directory / fmt::format("batch-{}", next);
     fs::create_directory(scratch);
-    if (!children.run([&] { run_cases(cases, next, to, stores, scratch, children); })) {
-      ++failed;
-      fmt::print(
-          "repeat with FAIRSALE_FAULTS_SEED={} FAIRSALE_FAULTS_CASE={} faults_test "
-          "--gtest_filter=Corruption.*\n",
-          seed(), children[kNext].load() - 1);
-      next = children[kNext];
-    } else {
-      next = to;
+    const auto wrong = children.run([&] { run_cases(cases, next, to, stores, scratch, children); });
+    next = wrong ? children[kNext].load() : to;
+    if (wrong) {
+      failed.push_back(
+          fmt::format("{}\nrepeat with FAIRSALE_FAULTS_SEED={} FAIRSALE_FAULTS_CASE={} "
+                      "faults_test --gtest_filter=Corruption.*",
+                      *wrong, seed(), next - 1));
     }
     fs::remove_all(scratch);
   }
@@ -427,6 +426,7 @@ TEST(Corruption, OfAnyFileIsDetectedOrDoesNoHarm) {
     silent += count(kSilent);
   }
   EXPECT_EQ(silent, 0U);
+  for (const std::string& wrong : failed) ADD_FAILURE() << wrong;
   figure("bits flipped in files of the store", children[kFlips]);
   figure("files of the store cut off", children[kCuts]);
   figure("silent losses after a flip or a cut", silent);

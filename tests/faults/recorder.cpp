@@ -16,6 +16,7 @@
 #include <cstring>
 #include <mutex>
 #include <unordered_map>
+#include <utility>
 
 namespace fairsale::faults {
 
@@ -145,6 +146,7 @@ struct Recorder::Impl {
   std::map<NodeId, std::map<std::string, NodeId>> names;  // in each directory
   std::unordered_map<int, OpenFile> open_files;
   std::optional<Failure> failure;
+  bool filled = false;  // a full disk has taken its last part
   std::vector<Failed> failed;
   std::array<std::uint64_t, std::size(kCalls)> counts{};
 };
@@ -208,12 +210,15 @@ int open_at(int directory, const char* path, int flags, mode_t mode) {
   return fd;
 }
 
-// As much of a write as is to be made: what a full disk still takes, before it takes no more.
+// As much of a write as is to be made. A full disk takes a part before it takes no more.
 std::optional<std::size_t> allowed(const Active& recorder, const Recorder::Impl::OpenFile& file,
                                    const void* bytes, std::size_t size) {
-  if (!recorder->fails(Call::write, file.path, only_zeros(bytes, size))) return size;
-  if (errno == ENOSPC && recorder->failed.size() == 1 && size > 1) return size / 2;
-  return std::nullopt;
+  auto& failure = recorder->failure;
+  const bool full = failure && failure->call == Call::write && failure->error == ENOSPC &&
+                    failure->after == 0 && (!failure->of || failure->of(file.path));
+  if (full && size > 1 && !std::exchange(recorder->filled, true)) return size / 2;
+  if (recorder->fails(Call::write, file.path, only_zeros(bytes, size))) return std::nullopt;
+  return size;
 }
 
 int sync(int fd, long number) {
