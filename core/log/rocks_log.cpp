@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 #include <rocksdb/env.h>
 #include <rocksdb/utilities/debug.h>
+#include <unistd.h>
 
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <csignal>
 #include <cstring>
 #include <mutex>
 #include <optional>
@@ -814,6 +816,18 @@ Result<std::unique_ptr<EventLog>> open_rocks_log(const RocksLogOptions& options,
   report.notes.clear();
   return options.mode == OpenMode::read_write ? open_for_writing(options, report)
                                               : open_for_reading(options, report);
+}
+
+void advise_on_abort() {
+  std::signal(SIGABRT, [](int) {
+    constexpr std::string_view kWhen =
+        "The process ended itself. If what is said above is an assertion of RocksDB's, a table is "
+        "damaged: of the projections, which may be deleted, or of the log. ";
+    for (const std::string_view part : {kWhen, kDamageAdvice, std::string_view("\n")}) {
+      // Nothing can be done about a failure here.
+      if (::write(STDERR_FILENO, part.data(), part.size()) < 0) return;
+    }
+  });
 }
 
 }  // namespace fairsale

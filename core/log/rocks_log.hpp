@@ -67,4 +67,8 @@ struct RecoveryReport {
 // writing takes it over. Without a legible ACKED, all that was read counts as durable.
 Result<std::unique_ptr<EventLog>> open_rocks_log(const RocksLogOptions&, RecoveryReport&);
 
+// At some damage to a table RocksDB, as Debian builds it, does not return: an assertion of its own
+// ends the process. Makes the process say then what to do. For the start of a program.
+void advise_on_abort();
+
 }  // namespace fairsale

@@ -11,6 +11,7 @@
 #include <climits>
 
 #include "tests/faults/child.hpp"
+#include "tests/faults/projected.hpp"
 #include "tests/faults/witness.hpp"
 #include "tests/log/support.hpp"
 
@@ -248,6 +249,65 @@ TEST(Crashes, AmidTheFirstStartLoseNothingThatIsAcknowledgedAfterIt) {
     }
   });
   EXPECT_EQ(children[kLost], 0U);
+}
+
+// Nothing of the projections is synced, so a power failure may leave any part of them. Whatever is
+// left is brought up to date or made anew.
+TEST(Crashes, LeaveProjectionsThatCanBeMadeRight) {
+  fmt::print("seed {}\n", seed());
+  Children children;
+  each_run(children, "Crashes.LeaveProj*", soak() ? 40 : 3, [&](std::uint64_t, Chance& chance) {
+    TempDir directory;
+    const fs::path root = directory / "disk";
+    fs::create_directory(root);
+    Disk disk;
+    History history;
+    {
+      Recorder recorder(root, disk);
+      for (int i = 0; i < 3; ++i) {
+        const Expected expected = history.expected(ULLONG_MAX - 1);
+        Life& life = history.lives.emplace_back();
+        life.opened = ULLONG_MAX;
+        const auto log =
+            begin_life(root / "data", expected, std::size_t{64} << 20, recorder, children, life);
+        ASSERT_TRUE(log);
+        Witness witness(*log, life, recorder);
+        for (int part = 0; part < 3; ++part) {
+          trade(witness, {.turns = 4, .threads = 1, .large = part == 0}, chance);
+          const Projected projected = project(witness, root / "data");
+          ASSERT_EQ(projected.told + projected.wrong, "");
+        }
+      }
+    }
+    Replay replay(disk);
+    std::vector<std::size_t> at;
+    for (int i = 0; i < 30; ++i) at.push_back(any_moment(disk, 0, chance));
+    std::sort(at.begin(), at.end());
+    for (const std::size_t k : at) {
+      const fs::path left = directory / fmt::format("crash-{}", children[kPoints].load());
+      const std::string what =
+          fmt::format("crash before operation {} of {}", k, disk.operations.size());
+      children.doing(what);
+      SCOPED_TRACE(what);
+      Disk rest = crash(disk, replay, k, one_in(chance, 8), left, chance);
+      ++children[kPoints];
+      {
+        Recorder recorder(left, rest);
+        Life life;
+        const auto log = begin_life(left / "data", history.expected(k), std::size_t{64} << 20,
+                                    recorder, children, life);
+        if (!log) return;
+        const Projected projected = project(*log, left / "data");
+        EXPECT_EQ(projected.wrong, "") << "told: " << projected.told;
+        if (!projected.told.empty()) ++children[kNotes];
+      }
+      if (::testing::Test::HasFailure()) return;
+      fs::remove_all(left);
+    }
+  });
+  fmt::print("{} crash points, the operator was told something at {}\n", children[kPoints].load(),
+             children[kNotes].load());
+  figure("crash points of the store with its projections", children[kPoints]);
 }
 
 // A call that is likely to matter.
