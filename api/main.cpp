@@ -10,6 +10,7 @@
 #include <cstdio>
 
 #include "api/server.hpp"
+#include "core/log/rocks_log.hpp"
 
 namespace {
 
@@ -67,6 +68,7 @@ int main(int argc, char** argv) {
     return exit->code;
   }
   const auto& config = std::get<api::ServerConfig>(parsed);
+  advise_on_abort();
 
   // Signals are waited for, not handled: every thread inherits this mask.
   sigset_t signals;

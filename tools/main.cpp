@@ -4,6 +4,7 @@
 #include <iostream>
 #include <sstream>
 
+#include "core/log/rocks_log.hpp"
 #include "tools/cli.hpp"
 #include "tools/store/output.hpp"
 #include "tools/version.hpp"
@@ -18,6 +19,7 @@ int main(int argc, char** argv) {
       "Exit codes: 0 ok; 1 a check failed; 2 wrong usage; 3 a file, the network or the server "
       "failed.");
   int exit_code = cli::kOk;
+  advise_on_abort();
   cli::add_rush(app, exit_code);
   cli::add_check(app, exit_code);
   cli::add_rebuild(app, exit_code);

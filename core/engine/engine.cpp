@@ -1,6 +1,10 @@
 #include "core/engine/engine.hpp"
 
+#include <fmt/format.h>
+
 #include <thread>
+
+#include "core/log/data_directory.hpp"
 
 namespace fairsale {
 
@@ -34,7 +38,10 @@ Result<std::unique_ptr<Engine>> Engine::open(EventLog& log, const Clock& clock,
     recover(0);
   }
   for (const auto& result : results) {
-    if (!result) return tl::unexpected(result.error());
+    if (result) continue;
+    Error e = result.error();
+    if (e.fault == Fault::damaged) e.message += fmt::format(". {}", kDamageAdvice);
+    return tl::unexpected(std::move(e));
   }
   return engine;
 }

@@ -13,7 +13,8 @@ class Engine {
  public:
   // Recovers every SKU of the log into its shard, one thread a shard. `observers` has one entry
   // for each shard; the log, clock and observers must outlive the engine. The number of shards may
-  // differ from that of the last run. Fails with the first damage found, naming SKU and position.
+  // differ from that of the last run. Fails with the first damage found, naming SKU and position
+  // and what to do about it.
   static Result<std::unique_ptr<Engine>> open(EventLog& log, const Clock& clock,
                                               std::span<SaleObserver* const> observers,
                                               SequencerOptions options);

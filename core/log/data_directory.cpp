@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <unistd.h>
 
 #include <array>
 #include <cerrno>
@@ -48,7 +49,11 @@ tl::unexpected<Error> no_version(const fs::path& directory) {
 // Creates VERSION in a directory that holds nothing else, or checks it.
 Result<void> prepare_version(const fs::path& directory) {
   std::error_code ec;
-  if (fs::exists(directory / "VERSION", ec)) return check_version(directory);
+  if (fs::exists(directory / "VERSION", ec)) {
+    if (auto ok = check_version(directory); !ok) return ok;
+    // Whoever created it may have been killed before its name was durable.
+    return sync_directory(directory);
+  }
   if (fs::exists(directory / "log", ec)) return no_version(directory);
   for (auto it = fs::directory_iterator(directory, ec); !ec && it != fs::directory_iterator();
        it.increment(ec)) {
@@ -80,6 +85,10 @@ Result<void> ensure_directory(const fs::path& directory) {
     if (ec) return system_failure("create", missing.back(), ec.value());
     if (auto ok = sync_directory(missing.back().parent_path()); !ok) return ok;
   }
+  // Whoever created it may have been killed, or not have cared, before its name was durable. Where
+  // we may not look it was somebody else.
+  const auto above = open_file(path.parent_path(), O_RDONLY | O_DIRECTORY);
+  if (above && ::fsync(above->fd()) != 0) return system_failure("sync", path.parent_path(), errno);
   return {};
 }
 

@@ -15,7 +15,7 @@ inline constexpr std::string_view kDamageAdvice =
     "Keep a copy of the directory as it is, then restore a backup; `fairsale "
     "repair` says what can be kept.";
 
-// Creates the directory and those above it, durably, unless they are there.
+// Creates the directory and those above it unless they are there, and makes its name durable.
 Result<void> ensure_directory(const std::filesystem::path& directory);
 
 // Creates the directory and its VERSION when they do not exist, checks VERSION otherwise, and

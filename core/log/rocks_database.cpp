@@ -92,28 +92,32 @@ rocksdb::DBOptions database_options(rocksdb::Env* env) {
   return d;
 }
 
-std::vector<rocksdb::ColumnFamilyDescriptor> families() {
-  return {{rocksdb::kDefaultColumnFamilyName, family_options(64 * kMiB)},
-          {"heads", family_options(8 * kMiB)}};
+std::vector<rocksdb::ColumnFamilyDescriptor> families(std::size_t write_buffer) {
+  return {{rocksdb::kDefaultColumnFamilyName, family_options(write_buffer)},
+          {"heads", family_options(write_buffer / 8)}};
 }
 
 Result<Tables> look_at_tables(const std::filesystem::path& directory, rocksdb::Env* env) {
+  auto tables = look_at_tables(directory, database_options(env), families());
+  if (!tables) tables.error().message += fmt::format(". {}", kDamageAdvice);
+  return tables;
+}
+
+Result<Tables> look_at_tables(const std::filesystem::path& directory, rocksdb::DBOptions d,
+                              const std::vector<rocksdb::ColumnFamilyDescriptor>& all) {
   // An empty directory in place of that of the write-ahead log; nothing is written to either.
   auto no_wal = ScratchDirectory::create();
   if (!no_wal) return tl::unexpected(no_wal.error());
-  rocksdb::DBOptions d = database_options(env);
   d.wal_dir = no_wal->path().string();
-  Database db;
-  const rocksdb::Status s = Database::open(db, [&](auto* handles, auto* out) {
-    return rocksdb::DB::OpenForReadOnly(d, directory.string(), families(), handles, out);
-  });
-  if (!s.ok()) {
-    auto e = rocks_failure(fmt::format("cannot open {}", directory.string()), s);
-    e.value().message += fmt::format(". {}", kDamageAdvice);
-    return e;
-  }
-  Tables t{.sequence = db.db->GetLatestSequenceNumber()};
-  if (!db.db->GetIntProperty(rocksdb::DB::Properties::kMinLogNumberToKeep, &t.first_wal)) {
+  rocksdb::DB* opened = nullptr;
+  std::vector<rocksdb::ColumnFamilyHandle*> handles;
+  const rocksdb::Status s =
+      rocksdb::DB::OpenForReadOnly(d, directory.string(), all, &handles, &opened);
+  if (!s.ok()) return rocks_failure(fmt::format("cannot open {}", directory.string()), s);
+  const std::unique_ptr<rocksdb::DB> db(opened);
+  for (rocksdb::ColumnFamilyHandle* h : handles) db->DestroyColumnFamilyHandle(h);
+  Tables t{.sequence = db->GetLatestSequenceNumber()};
+  if (!db->GetIntProperty(rocksdb::DB::Properties::kMinLogNumberToKeep, &t.first_wal)) {
     return fail(Fault::io, fmt::format("RocksDB does not tell which log files of {} it needs",
                                        directory.string()));
   }

@@ -14,6 +14,7 @@
 
 #include "core/log/head_record.hpp"
 #include "core/log/result.hpp"
+#include "core/log/tables.hpp"
 
 namespace fairsale {
 
@@ -29,15 +30,12 @@ tl::unexpected<Error> rocks_failure(std::string_view what, const rocksdb::Status
 // `env` is what the I/O goes through; null for the system.
 rocksdb::DBOptions database_options(rocksdb::Env* env);
 
-// The column families, in the order of Database's handles.
-std::vector<rocksdb::ColumnFamilyDescriptor> families();
+// The column families, in the order of Database's handles. `write_buffer` is that of the blocks;
+// heads have an eighth.
+std::vector<rocksdb::ColumnFamilyDescriptor> families(std::size_t write_buffer = std::size_t{64}
+                                                                                 << 20);
 
-struct Tables {
-  std::uint64_t sequence = 0;   // the newest that they may hold
-  std::uint64_t first_wal = 0;  // number of the first log file that is still needed
-};
-
-// What has reached table files, without a look at the write-ahead log. Changes nothing.
+// What has reached the log's table files (tables.hpp).
 Result<Tables> look_at_tables(const std::filesystem::path& directory, rocksdb::Env* env);
 
 // An open database and its column families, closed in the right order.

@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 #include <rocksdb/env.h>
 #include <rocksdb/utilities/debug.h>
+#include <unistd.h>
 
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <csignal>
 #include <cstring>
 #include <mutex>
 #include <optional>
@@ -272,6 +274,9 @@ Result<void> RocksLog::open(const std::optional<Acked>& acked, RecoveryReport& r
 
   // RocksDB creates its directory, but first complains on standard error that there is none.
   if (auto ok = ensure_directory(log_directory()); !ok) return ok;
+  // Names that a killed process left are made durable before more is built on them: with a log
+  // file, but without the CURRENT that was before it, RocksDB would refuse to start.
+  if (auto ok = sync_directory(log_directory()); !ok) return ok;
   rocksdb::DBOptions d = database_options(options_.env);
   const rocksdb::Env* base = options_.env != nullptr ? options_.env : rocksdb::Env::Default();
   env_ = rocksdb::NewCompositeEnv(with_zeroed_wal(base->GetFileSystem()));
@@ -279,7 +284,8 @@ Result<void> RocksLog::open(const std::optional<Acked>& acked, RecoveryReport& r
   d.create_if_missing = !exists;
   d.create_missing_column_families = true;
   const rocksdb::Status s = Database::open(database_, [&](auto* handles, auto* out) {
-    return rocksdb::DB::Open(d, log_directory().string(), families(), handles, out);
+    return rocksdb::DB::Open(d, log_directory().string(), families(options_.write_buffer), handles,
+                             out);
   });
   if (!s.ok()) {
     auto e = rocks_failure(fmt::format("cannot open {}", log_directory().string()), s);
@@ -424,8 +430,10 @@ Result<void> RocksLog::open_secondary(RecoveryReport& report) {
   // Read before the log: whatever is on record as acknowledged then must be found.
   const auto acked = AckedFile::read(options_.directory / "ACKED");
   if (!acked) return tl::unexpected(acked.error());
-  if (!has_database()) {
-    if (*acked && (*acked)->sequence != 0) return gone(**acked);
+  const bool exists = has_database();
+  if (!exists && *acked && (*acked)->sequence != 0) return gone(**acked);
+  // Or the first start was cut short before the store was whole.
+  if (!exists || (*acked && (*acked)->sequence == 0 && !has_families())) {
     return fail(Fault::not_found, fmt::format("{} holds no log yet", options_.directory.string()));
   }
   rocksdb::DBOptions d = database_options(options_.env);
@@ -808,6 +816,18 @@ Result<std::unique_ptr<EventLog>> open_rocks_log(const RocksLogOptions& options,
   report.notes.clear();
   return options.mode == OpenMode::read_write ? open_for_writing(options, report)
                                               : open_for_reading(options, report);
+}
+
+void advise_on_abort() {
+  std::signal(SIGABRT, [](int) {
+    constexpr std::string_view kWhen =
+        "The process ended itself. If what is said above is an assertion of RocksDB's, a table is "
+        "damaged: of the projections, which may be deleted, or of the log. ";
+    for (const std::string_view part : {kWhen, kDamageAdvice, std::string_view("\n")}) {
+      // Nothing can be done about a failure here.
+      if (::write(STDERR_FILENO, part.data(), part.size()) < 0) return;
+    }
+  });
 }
 
 }  // namespace fairsale

@@ -21,6 +21,7 @@
 //     note; a torn tail is then refused, since it cannot be told from a lost promise.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -44,6 +45,9 @@ struct RocksLogOptions {
   std::filesystem::path directory;
   OpenMode mode = OpenMode::read_write;
   rocksdb::Env* env = nullptr;  // what RocksDB does its I/O through; for tests that make it fail
+  // Bytes of blocks in memory before RocksDB moves them to a table. Tests that want tables and log
+  // files to change often make it small.
+  std::size_t write_buffer = std::size_t{64} << 20;
 };
 
 // What open() had to do, for the operator's log. Empty after a clean stop.
@@ -62,5 +66,9 @@ struct RecoveryReport {
 // process that was killed had no time to acknowledge stays provisional until the next opening for
 // writing takes it over. Without a legible ACKED, all that was read counts as durable.
 Result<std::unique_ptr<EventLog>> open_rocks_log(const RocksLogOptions&, RecoveryReport&);
+
+// At some damage to a table RocksDB, as Debian builds it, does not return: an assertion of its own
+// ends the process. Makes the process say then what to do. For the start of a program.
+void advise_on_abort();
 
 }  // namespace fairsale

@@ -15,6 +15,8 @@
 #include "core/domain/invariant.hpp"
 #include "core/log/data_directory.hpp"
 #include "core/log/little_endian.hpp"
+#include "core/log/tables.hpp"
+#include "core/log/wal_scan.hpp"
 
 namespace fairsale {
 
@@ -346,6 +348,25 @@ Result<void> check_format(rocksdb::DB& db, const fs::path& directory, bool writa
   return illegible("a format");
 }
 
+// Rows that are missing between the tables and the write-ahead log, or within it, would be missed
+// by nobody: RocksDB goes on behind the gap. A torn end is no gap.
+Result<void> check_gaps(const fs::path& directory, const rocksdb::Options& options) {
+  std::error_code ec;
+  if (!fs::exists(directory / "CURRENT", ec)) return {};
+  rocksdb::DBOptions d(options);
+  d.create_if_missing = false;
+  const auto tables = look_at_tables(
+      directory, d, {{rocksdb::kDefaultColumnFamilyName, rocksdb::ColumnFamilyOptions(options)}});
+  if (!tables) return {};  // the opening says what is wrong
+  const auto scan = scan_wals(directory, tables->first_wal);
+  if (!scan) return tl::unexpected(scan.error());
+  const bool before = scan->first && scan->first->first_sequence > tables->sequence + 1;
+  if (!before && (!scan->damage || scan->damage->at_the_end)) return {};
+  return fail(Fault::damaged, fmt::format("{} lacks something of what was written to it; it is "
+                                          "moved aside and rebuilt from the log",
+                                          directory.string()));
+}
+
 }  // namespace
 
 Result<std::unique_ptr<ProjectionStore>> ProjectionStore::open(const fs::path& directory,
@@ -354,6 +375,7 @@ Result<std::unique_ptr<ProjectionStore>> ProjectionStore::open(const fs::path& d
   auto impl = std::make_unique<Impl>();
   rocksdb::Options options = database_options();
   if (env != nullptr) options.env = env;
+  if (auto ok = check_gaps(directory, options); !ok) return tl::unexpected(ok.error());
   rocksdb::DB* db = nullptr;
   const rocksdb::Status s = rocksdb::DB::Open(options, directory.string(), &db);
   if (!s.ok()) {

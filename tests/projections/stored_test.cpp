@@ -488,6 +488,32 @@ TEST_F(Stored, ADamagedStoreIsMovedAsideAndBuiltAnew) {
   EXPECT_FALSE(std::filesystem::exists(dir / "projections.damaged-4")) << "not for ever more";
 }
 
+// RocksDB takes the rest for all there was, and goes on with a write-ahead log that does not follow
+// (faults_test, seed 20261127, cases 10711 to 10808: a second was missing from a timeline).
+TEST_F(Stored, AManifestThatWasCutOffLosesNoRows) {
+  for (int i = 0; i < 4; ++i) {
+    Life life(log, directory(), clock);
+    sell(life, 3, 10 * i);
+    life.settle();
+  }
+  std::string name;
+  std::ifstream(directory() / "CURRENT") >> name;
+  for (auto size = std::filesystem::file_size(directory() / name); size > 0; size -= 1) {
+    const auto copy = dir / "copy";
+    fairsale::testing::copy_tree(directory(), copy);
+    std::filesystem::resize_file(copy / name, size - 1);
+    {
+      Life life(log, copy, clock);
+      life.settle();
+      expect_at_head(life);
+      expect_right(life);
+    }
+    for (const auto* aside : {"copy", "copy.damaged-1"}) std::filesystem::remove_all(dir / aside);
+    if (HasFailure()) break;
+    size -= std::min<std::uintmax_t>(size - 1, 6);
+  }
+}
+
 // Lets the writing of RocksDB's write-ahead log fail on demand, half way.
 class FullDisk : public rocksdb::FileSystemWrapper {
  public:
