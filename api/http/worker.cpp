@@ -159,6 +159,7 @@ class ReadBuffer {
     bytes_.reset();
     capacity_ = begin_ = end_ = 0;
     small_reads_ = 0;
+    filled_ = false;
   }
 
  private:
