@@ -1,6 +1,6 @@
 """A machine that fails in other ways than by a kill: it stops for a while, its disk is full, its
-descriptors run out, its clock is set. The sale goes on or says clearly why it does not, and what was
-acknowledged stays so.
+descriptors run out, its clock is set. The sale goes on or says clearly why it does not, and what
+was acknowledged stays so.
 
 FAIRSALE_ROUNDS makes more of it; FAIRSALE_SEED repeats the choices of a run."""
 
