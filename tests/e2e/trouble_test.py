@@ -93,6 +93,7 @@ class Pause(Case):
                 crowd.settle()
             self.assertEqual(rush.lost, [])
             rush.check()
+        figure("pauses of the process in mid-rush", 4 * ROUNDS)
 
     def test_holds_end_in_order_before_what_arrived_after_them(self):
         with self.server("--customer-rate", "0") as server:
@@ -219,10 +220,11 @@ class FullDisk(Case):
 
 class Descriptors(Case):
     LIMIT = 256
+    SALES = 60
 
     def test_connections_leave_the_log_its_descriptors(self):
         """The log opens its next file when it must; a crowd that holds every descriptor of the
-        process by then would end the sale. FAIRSALE_ROUNDS: until it did."""
+        process by then would end the sale. With FAIRSALE_ROUNDS, until it has."""
         seed = seed_of_this_run()
         server = self.server("--customer-rate", "0", "--snapshot-every", "300")
         server.popen["preexec_fn"] = lambda: resource.setrlimit(
@@ -233,6 +235,9 @@ class Descriptors(Case):
             with rush.crowd(connections=3) as crowd:
                 rush.open(crowd, 400)
                 rush.go(crowd, rush.told(100))
+                for sku in range(self.SALES):
+                    server.open_sale(f"s{sku}", stock=10)
+                alone = Wire(server.port)
                 idle = [socket.create_connection(("127.0.0.1", server.port), PATIENCE)
                         for _ in range(2 * self.LIMIT)]
                 # Each of them has been let in, refused with an answer, or closed.
@@ -240,9 +245,10 @@ class Descriptors(Case):
                 self.assertGreater(outcomes.count("open"), 20)
                 self.assertGreater(outcomes.count("503"), 20)
                 self.assertLess(self.descriptors(server), self.LIMIT - 50)
-                rush.go(crowd, rush.told(2000))
+                rush.go(crowd, rush.told(500))
                 if ROUNDS > 1:
-                    self.make_the_log_go_on(server)
+                    self.make_the_log_go_on(server, alone)
+                alone.close()
                 crowd.settle()
                 self.assertEqual(rush.lost, [])
                 for one in idle:
@@ -255,28 +261,27 @@ class Descriptors(Case):
             server.start()
             rush.check()
 
-    def make_the_log_go_on(self, server):
-        """Commits until the log has begun another file. On one connection, one by one."""
+    def make_the_log_go_on(self, server, wire):
+        """Commits until the log has begun another file. Each touches many sales, which fills what
+        is kept of their heads soonest."""
         def files():
             return {f.name for f in os.scandir(os.path.join(server.data, "log"))
                     if f.name.endswith(".log")}
 
         before = files()
-        server.open_sale("long", stock=1)
-        wire = Wire(server.port)
-        n = 0
         end = time.monotonic() + 2 * PATIENCE
+        n = 0
         while files() == before:
-            self.assertLess(time.monotonic(), end)
-            for _ in range(1000):
+            self.assertLess(time.monotonic(), end, "the log begins no other file")
+            for _ in range(50):
                 n += 1
-                wire.ask(request("POST", "/v1/sales/long/purchases", server.shop,
-                                 f'{{"customer":"c{n}"}}', "Idempotency-Key: k\r\n"))
+                for sku in range(self.SALES):
+                    wire.ask(request("POST", f"/v1/sales/s{sku}/purchases", server.shop,
+                                     f'{{"customer":"c{n % 1000}"}}', "Idempotency-Key: k\r\n"))
                 while wire.under_way:
                     select.select([wire.socket], [], [], PATIENCE)
-                    self.assertIn(wire.listen()[0][1].status, (201, 202))
-        wire.close()
-        figure("commits until the log began another file, with no descriptor to spare", n)
+                    for _, answer in wire.listen():
+                        self.assertIn(answer.status, (201, 202), answer)
 
     @staticmethod
     def descriptors(server):
@@ -395,6 +400,7 @@ class ClockSet(Case):
             self.assertEqual(times, sorted(times))
             server.kill()
             server.tool("audit", server.data, "--fairness")
+        figure("times that the clock was set in mid-rush", 8 * ROUNDS)
 
 
 if __name__ == "__main__":
