@@ -1,7 +1,9 @@
 #include "api/server.hpp"
 
 #include <fmt/format.h>
+#include <sys/resource.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <thread>
 
@@ -59,6 +61,27 @@ Result<void> open_demo_sale(Engine& engine, const Clock& clock) {
   shard.submit(id, event, {});
   if (auto turn = shard.turn(nobody); !turn) return tl::unexpected(turn.error());
   return {};
+}
+
+// A log that cannot open its next file ends the sale, so connections never get all descriptors:
+// enough are kept for what RocksDB may have open for the log and the projections, for snapshots,
+// and for the workers themselves.
+http::Limits within_descriptors(http::Limits limits, std::size_t workers) {
+  constexpr rlim_t kFiles = 768;
+  constexpr rlim_t kOfWorker = http::kRefusedConnections + 8;
+  rlimit all{};
+  if (::getrlimit(RLIMIT_NOFILE, &all) != 0 || all.rlim_cur == RLIM_INFINITY) return limits;
+  const rlim_t kept = std::min(kFiles, all.rlim_cur / 2);
+  const rlim_t each = (all.rlim_cur - kept) / workers;
+  const rlim_t most = each > kOfWorker ? each - kOfWorker : 1;
+  if (limits.connections > most) {
+    spdlog::warn(
+        "Each worker takes {} connections at most, and not {}: this process may have {} "
+        "descriptors open. Raise that (ulimit -n, LimitNOFILE) or set --max-connections",
+        most, limits.connections, all.rlim_cur);
+    limits.connections = most;
+  }
+  return limits;
 }
 
 Result<std::unique_ptr<EventLog>> open_log(const ServerConfig& config, RecoveryReport& report) {
@@ -137,9 +160,10 @@ Result<void> serve(const ServerConfig& config,
                 .mailboxes = {},
                 .workers = {},
                 .fail = log_failed};
+  const http::Limits limits = within_descriptors(config.limits, config.workers);
   std::vector<std::unique_ptr<http::Worker>> workers;
   for (auto& listener : listening->listeners) {
-    workers.push_back(std::make_unique<http::Worker>(std::move(listener), config.limits));
+    workers.push_back(std::make_unique<http::Worker>(std::move(listener), limits));
     office.workers.push_back(workers.back().get());
     office.mailboxes.push_back(std::make_unique<Mailbox>());
   }

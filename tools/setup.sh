@@ -9,8 +9,8 @@ fairsale_build_packages=(
   libgtest-dev libgmock-dev librapidcheck-dev libbenchmark-dev
   curl ca-certificates
 )
-# What the tests need besides: clients of other making, and tools that check.
-fairsale_test_packages=(clang-format-14 jq wrk hey python3)
+# What the tests need besides: clients of other making, tools that check, and a clock to set.
+fairsale_test_packages=(clang-format-14 jq wrk hey python3 faketime)
 
 # Installs those of the named packages that are missing. Fast and silent when none is.
 fairsale_install() {

@@ -43,9 +43,8 @@ using EventDescriptor = asio::posix::basic_stream_descriptor<Executor>;
 
 constexpr TimePoint kNeverDue = TimePoint::max();
 constexpr std::size_t kIdleBufferBytes = 2048;
-constexpr std::size_t kMaxReadBuffer = 16'384;   // grown to when reads keep filling the buffer
-constexpr std::size_t kKeptOutputBytes = 4096;   // output capacity a quiet connection may keep
-constexpr std::size_t kRefusedConnections = 64;  // over capacity, but still told so
+constexpr std::size_t kMaxReadBuffer = 16'384;  // grown to when reads keep filling the buffer
+constexpr std::size_t kKeptOutputBytes = 4096;  // output capacity a quiet connection may keep
 constexpr int kAcceptsPerEvent = 64;
 constexpr auto kAcceptPause = std::chrono::milliseconds(100);
 
@@ -160,6 +159,7 @@ class ReadBuffer {
     bytes_.reset();
     capacity_ = begin_ = end_ = 0;
     small_reads_ = 0;
+    filled_ = false;
   }
 
  private:

@@ -19,6 +19,9 @@
 
 namespace fairsale::http {
 
+// Connections over capacity that a worker keeps open for a moment, to tell them so.
+inline constexpr std::size_t kRefusedConnections = 64;
+
 // The bounds of the edge. Each has a status: what goes over it is answered, not left hanging.
 struct Limits {
   std::size_t header_bytes = 8'192;    // request line and fields; over it 431

@@ -214,6 +214,19 @@ TEST_F(Edge, IgnoresAnswersToThoseWhoHaveGone) {
   EXPECT_EQ(next.receive().body, "for you");
 }
 
+TEST_F(Edge, ServesWhoFollowsAConnectionWhoseLastReadFilledItsBuffer) {
+  start();
+  constexpr std::size_t kRead = 2048;  // of a connection that has been quiet
+  const std::string bare = get("/raw", "Connection: close\r\nX: \r\n");
+  const std::string fill(kRead - bare.size(), 'x');
+  Client gone = connect();
+  EXPECT_EQ(gone.exchange(get("/raw", "Connection: close\r\nX: " + fill + "\r\n")).status, 200);
+  EXPECT_TRUE(gone.closed());
+  eventually([&] { return worker_->stats().connections == 0; });
+  Client next = connect();  // takes the place of the one that has gone
+  EXPECT_EQ(next.exchange(get("/raw")).status, 200);
+}
+
 TEST_F(Edge, MakesOneBatchOfWhatArrivesDuringATurn) {
   std::latch first_turn(1);
   std::latch sent(1);

@@ -68,6 +68,8 @@ class Server:
         self.port = 0
         self.process = None
         self.starts = 0
+        self.environment = {}  # besides this process's
+        self.popen = {}        # further arguments of Popen
         for name in ("operator-token", "shop-token", "customer-key"):
             with open(os.open(self.path(name), os.O_CREAT | os.O_WRONLY, 0o600), "w") as f:
                 f.write(secrets.token_hex(24) + "\n")
@@ -103,11 +105,18 @@ class Server:
 
     def start(self):
         """Starts the server and waits until it is ready; a restart keeps the port."""
+        self.launch()
+        return self.await_ready()
+
+    def launch(self):
         self.starts += 1
         environment = {k: v for k, v in os.environ.items() if not k.startswith("FAIRSALE_")}
+        environment.update(self.environment)
         with open(self.path(f"log-{self.starts}"), "wb") as log:
             self.process = subprocess.Popen(self.command(), stdout=subprocess.PIPE, stderr=log,
-                                            env=environment)
+                                            env=environment, **self.popen)
+
+    def await_ready(self):
         line = self._first_line()
         self.port = int(line.rsplit(":", 1)[1])
         eventually("the server is ready", self._ready)
@@ -234,6 +243,23 @@ class Server:
         out = json.loads(self.tool("replay", self.data, "--sku", sku, "--json", *arguments))
         assert len(out["sales"]) == 1, out
         return out["sales"][0]
+
+
+def seed_of_this_run():
+    """From FAIRSALE_SEED if it is set; printed, so that a failure can be repeated."""
+    seed = int(os.environ.get("FAIRSALE_SEED") or secrets.randbits(32))
+    print(f"FAIRSALE_SEED={seed}", flush=True)
+    return seed
+
+
+def figure(what, value):
+    """A figure of a test's run, printed and kept in the file that FAIRSALE_FIGURES names."""
+    text = f"{value:,}" if isinstance(value, int) else str(value)
+    print(f"{what}: {text}", flush=True)
+    name = os.environ.get("FAIRSALE_FIGURES")
+    if name:
+        with open(name, "a") as f:
+            f.write(f"{what}\t{text}\n")
 
 
 def finish(rush):

@@ -2,109 +2,124 @@
 by itself with code 0, and the next one serves the same state."""
 
 import json
+import os
+import random
+import signal
 import socket
-import threading
 
-from harness import PATIENCE, Case, ended, eventually, finish, main
+from harness import PATIENCE, Case, ended, eventually, figure, finish, main, seed_of_this_run
+from shoppers import Ask, Crowd, request
+
+ROUNDS = int(os.environ.get("FAIRSALE_ROUNDS", "1"))
 
 
-class Shopper(threading.Thread):
-    """Buys one thing after the other on one connection and notes how each request ended."""
+class Shoppers:
+    """Buy and pay without a pause, on one server, and note how each request ended."""
 
-    def __init__(self, server, name):
-        super().__init__()
-        self.server = server
-        self.name = name
-        self.answered = []  # (key, status, body)
-        self.unanswered = []  # keys
-        self.cut_off = []  # answers that broke off
-        self.refused = 0  # 503
+    def __init__(self, server, name, chance, connections):
+        self.server, self.name, self.chance = server, name, chance
+        self.n = 0
+        self.to_pay = []
+        self.answered = []  # what was asked, and the answer
+        self.refused = []   # with 503
+        self.dropped = []   # without an answer
+        self.crowd = Crowd(server.port, connections, self.heard, self.lost)
 
-    def run(self):
-        connection = socket.create_connection(("127.0.0.1", self.server.port), PATIENCE)
-        try:
-            n = 0
-            while True:
-                key = f"{self.name}-{n}"
-                n += 1
-                if not self.buy(connection, key):
-                    return
-        finally:
-            connection.close()
+    def next(self):
+        self.n += 1
+        key = f"{self.name}-{self.n}"
+        if self.to_pay and self.chance.random() < 0.5:
+            body = {"reference": key, "amount": 4900, "currency": "EUR"}
+            return Ask("pay", None, request(
+                "POST", f"/v1/purchases/{self.to_pay.pop()}/payment", self.server.shop,
+                json.dumps(body)))
+        return Ask("buy", None, request(
+            "POST", "/v1/sales/rush/purchases", self.server.shop, f'{{"customer":"{key}"}}',
+            f"Idempotency-Key: {key}\r\n"))
 
-    def buy(self, connection, key):
-        """Returns whether the connection is still good."""
-        body = json.dumps({"customer": key})
-        request = (f"POST /v1/sales/rush/purchases HTTP/1.1\r\nHost: x\r\n"
-                   f"Authorization: Bearer {self.server.shop}\r\nIdempotency-Key: {key}\r\n"
-                   f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}")
-        received = b""
-        try:
-            connection.sendall(request.encode())
-            while not self.whole(received):
-                chunk = connection.recv(65536)
-                if not chunk:
-                    break
-                received += chunk
-        except ConnectionError:
-            pass
-        if self.whole(received):
-            head, _, content = received.partition(b"\r\n\r\n")
-            status = int(head.split()[1])
-            if status == 503:
-                self.refused += 1
-                self.unanswered.append(key)
-            else:
-                self.answered.append((key, status, content))
-            return b"connection: close" not in head.lower()
-        if received:
-            self.cut_off.append(received)
-        self.unanswered.append(key)
-        return False
+    def heard(self, ask, answer):
+        if answer.status == 503:
+            self.refused.append(ask)
+            return
+        self.answered.append((ask, answer))
+        if answer.status == 201:
+            self.to_pay.append(answer.json["purchase"])
 
-    @staticmethod
-    def whole(received):
-        head, found, body = received.partition(b"\r\n\r\n")
-        if not found:
-            return False
-        for line in head.lower().split(b"\r\n"):
-            if line.startswith(b"content-length:"):
-                return len(body) >= int(line.split(b":")[1])
-        return False
+    def lost(self, ask, sent):
+        self.dropped.append((ask, sent))
 
 
 class Stop(Case):
     def test_every_request_is_answered_whole_or_not_at_all(self):
-        with self.server() as server:
-            server.open_sale("rush", stock=500, hold_seconds=600, line_limit=1_000_000)
-            shoppers = [Shopper(server, f"s{i}") for i in range(16)]
-            for shopper in shoppers:
-                shopper.start()
-            eventually("the rush is on",
-                       lambda: server.request("GET", "/v1/sales/rush").json["position"] > 2000)
-            self.assertEqual(server.stop(), 0)
-            for shopper in shoppers:
-                shopper.join(PATIENCE)
-                self.assertFalse(shopper.is_alive())
-            self.assertEqual([s.cut_off for s in shoppers if s.cut_off], [])
-            stopped = server.replay("rush")
+        """One request at a time on many connections, and many at a time on some."""
+        seed = seed_of_this_run()
+        chance = random.Random(seed)
+        dropped = refused = answered = 0
+        with self.server("--customer-rate", "0") as server:
+            server.open_sale("rush", stock=100_000, hold_seconds=600, line_limit=1_000_000)
+            for i in range(4 * ROUNDS):
+                connections, depth = ((32, 1), (8, 48), (2, 64), (16, 4))[i % 4]
+                shoppers = self.stop_in_mid_rush(server, f"r{i}", chance, connections, depth)
+                answered += len(shoppers.answered)
+                refused += len(shoppers.refused)
+                dropped += len(shoppers.dropped)
+                stopped = server.replay("rush")
+                server.start()
+                head = server.audit_head("rush")
+                self.assertEqual(head["position"], stopped["position"])
+                self.assertEqual(head["state_digest"], stopped["state_digest"])
+                self.ask_again(server, shoppers)
+        figure("requests answered before and in a stop", answered)
+        figure("requests refused with 503 in a stop, none of them recorded", refused)
+        figure("requests that a stop left without an answer, none of them recorded", dropped)
 
-            server.start()
-            head = server.audit_head("rush")
-            self.assertEqual(head["position"], stopped["position"])
-            self.assertEqual(head["state_digest"], stopped["state_digest"])
-            # What was answered is answered the same; what was not is decided now, or was then.
-            unanswered = 0
-            for shopper in shoppers:
-                for key, status, body in shopper.answered[-20:]:
-                    again = server.buy("rush", key, key)
-                    self.assertEqual((again.status, again.body), (status, body))
-                    self.assertEqual(again.headers["idempotent-replayed"], "true")
-                for key in shopper.unanswered:
-                    unanswered += 1
-                    self.assertIn(server.buy("rush", key, key).status, (201, 202))
-            print(f"{sum(len(s.answered) for s in shoppers)} answered, {unanswered} not, "
-                  f"{sum(s.refused for s in shoppers)} of these with 503")
+    def stop_in_mid_rush(self, server, name, chance, connections, depth):
+        shoppers = Shoppers(server, name, chance, connections)
+        goal = chance.randrange(200, 1500)
+        with shoppers.crowd as crowd:
+            while len(shoppers.answered) < goal:
+                crowd.ask(shoppers.next, depth)
+                crowd.move(PATIENCE)
+            server.process.send_signal(signal.SIGTERM)
+            # They go on until nobody listens any more.
+            while not all(wire.over for wire in crowd.wires):
+                crowd.ask(shoppers.next, depth)
+                crowd.move(PATIENCE)
+            self.assertEqual([bytes(w.received) for w in crowd.wires if w.received], [],
+                             "answers that broke off")
+        self.assertEqual(server.process.wait(PATIENCE), 0)
+        server.process.stdout.close()
+        server.process = None
+        return shoppers
+
+    def ask_again(self, server, shoppers):
+        """What was answered is answered the same; what was not had never been taken up."""
+        pairs = []
+
+        def heard(what, answer):
+            pairs.append((*what, answer))
+
+        class Again:
+            def __init__(self, ask, before):
+                self.request, self.what = ask.request, (ask, before)
+
+        again = [Again(ask, answer) for ask, answer in shoppers.answered[-300:]]
+        again += [Again(ask, None) for ask in shoppers.refused]
+        again += [Again(ask, None) for ask, _ in shoppers.dropped]
+        left = iter(again)
+        with Crowd(server.port, 4, lambda a, answer: heard(a.what, answer), None) as crowd:
+            while crowd.ask(lambda: next(left, None), 32):
+                crowd.move(PATIENCE)
+            crowd.settle()
+        self.assertEqual(len(pairs), len(again))
+        for ask, before, answer in pairs:
+            self.assertEqual(answer.replayed, before is not None, (ask.request, answer))
+            if before is None:
+                self.assertIn(answer.status, (200, 201, 202), answer)
+            elif ask.kind == "buy":
+                self.assertEqual((answer.status, answer.body), (before.status, before.body))
+            else:
+                self.assertEqual(answer.json["status"], before.json["status"])
 
     def test_rush_survives_a_restart(self):
         with self.server() as server:
