@@ -78,6 +78,9 @@ std::optional<std::uint64_t> number_of(std::string_view prefix, std::string_view
   return get_be64(key.data() + prefix.size());
 }
 
+// Of a log.
+bool is_time(Timestamp t) { return t.value >= 0 && t.value <= kMaxTimestampMs; }
+
 std::string_view text_of(const Rfc3339& t) { return {t.data(), t.size()}; }
 
 }  // namespace
@@ -141,7 +144,7 @@ StoredRow encode(const RefundRow& r) {
 
 std::optional<TimelineRow> decode_timeline(std::string_view key, std::string_view value) {
   const auto second = number_of({}, key);
-  if (!second) return std::nullopt;
+  if (!second || *second > kMaxTimestampMs / kMillisPerSecond) return std::nullopt;
   Reader in(value);
   TimelineRow r{.second = static_cast<std::int64_t>(*second)};
   r.position = Seq{in.number<std::uint64_t>()};
@@ -152,7 +155,7 @@ std::optional<TimelineRow> decode_timeline(std::string_view key, std::string_vie
   r.sold = Quantity{in.number<std::uint32_t>()};
   r.waiting = in.number<std::uint32_t>();
   r.phase = static_cast<Phase>(in.number<std::uint8_t>());
-  if (!in.whole()) return std::nullopt;
+  if (!in.whole() || r.phase > Phase::closed) return std::nullopt;
   return r;
 }
 
@@ -170,7 +173,7 @@ std::optional<OrderRow> decode_order(std::string_view key, std::string_view valu
   std::copy(currency.begin(), currency.end(), r.amount.currency.code.begin());
   const auto customer = CustomerId::from(in.text());
   const auto reference = PaymentReference::from(in.text());
-  if (!in.whole() || !customer || !reference) return std::nullopt;
+  if (!in.whole() || !is_time(r.at) || !customer || !reference) return std::nullopt;
   r.customer = *customer;
   r.reference = *reference;
   return r;
@@ -183,7 +186,7 @@ std::optional<RefundRow> decode_refund(std::string_view key, std::string_view va
   RefundRow r{.purchase = Seq{*purchase}};
   r.position = Seq{in.number<std::uint64_t>()};
   r.at = Timestamp{in.number<std::int64_t>()};
-  if (!in.whole()) return std::nullopt;
+  if (!in.whole() || !is_time(r.at)) return std::nullopt;
   return r;
 }
 
@@ -192,7 +195,8 @@ std::optional<RefundRow> decode_refund(std::string_view key, std::string_view va
 std::string describe_key(StoredProjection p, std::string_view key) {
   if (p == StoredProjection::availability && key.empty()) return "the sale document";
   if (p == StoredProjection::timeline) {
-    if (const auto second = number_of({}, key); second && *second <= 253'402'300'799) {
+    if (const auto second = number_of({}, key);
+        second && *second <= kMaxTimestampMs / kMillisPerSecond) {
       const auto at = static_cast<std::int64_t>(*second) * kMillisPerSecond;
       return fmt::format("second {}", text_of(rfc3339(Timestamp{at})));
     }
