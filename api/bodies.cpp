@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -58,7 +59,10 @@ struct BodyReader::Member {
   // Seconds, to the millisecond.
   Result<Duration> seconds(std::int64_t low_ms, std::int64_t high_ms) {
     double s = 0;
-    if (value.get_double().get(s) != simdjson::SUCCESS || !std::isfinite(s)) {
+    // simdjson (3.0.1) checks the number, but misreads some of more than 19 digits.
+    const std::string_view digits = value.raw_json_token();
+    if (value.get_double().get(s) != simdjson::SUCCESS ||
+        std::from_chars(digits.data(), digits.data() + digits.size(), s).ec != std::errc()) {
       return wrong("a number of seconds");
     }
     const double ms = std::round(s * 1000);

@@ -5,6 +5,7 @@
 #   --asan --tsan   the tests under AddressSanitizer + UBSan, or ThreadSanitizer
 #   --clang         the tests of a build by clang 14
 #   --tidy          clang-tidy
+#   --fuzz [SECONDS]  the fuzz targets under libFuzzer, that long each (600), two at a time
 #   --format-check  the format of the sources
 # And:
 #   --soak          the long tests as well (200,000 attempts at a sale of 1,000, and the like)
@@ -16,16 +17,24 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 soak=no
 only=()
 chosen=()
+fuzz_seconds=600
 while [ $# -gt 0 ]; do
   case "$1" in
     --release | --asan | --tsan | --clang | --tidy | --format-check) chosen+=("${1#--}") ;;
+    --fuzz)
+      chosen+=(fuzz)
+      if [[ "${2-}" =~ ^[0-9]+$ ]]; then
+        fuzz_seconds=$2
+        shift
+      fi
+      ;;
     --soak) soak=yes ;;
     -R)
       if [ $# -lt 2 ]; then echo "tools/test.sh: -R takes a regular expression" >&2; exit 2; fi
       only=(-R "$2")
       shift
       ;;
-    -h | --help) sed -n '2,12s/^# \{0,1\}//p' tools/test.sh; exit 0 ;;
+    -h | --help) sed -n '2,13s/^# \{0,1\}//p' tools/test.sh; exit 0 ;;
     *) echo "tools/test.sh: unknown option $1 (see --help)" >&2; exit 2 ;;
   esac
   shift
@@ -36,6 +45,7 @@ packages=("${fairsale_build_packages[@]}" "${fairsale_test_packages[@]}")
 for what in "${chosen[@]}"; do
   case "$what" in
     clang) packages+=(clang-14) ;;
+    fuzz) packages+=(clang-14 libclang-rt-14-dev) ;;
     tidy) packages+=(clang-14 clang-tidy-14) ;;
   esac
 done
@@ -85,6 +95,11 @@ for what in "${chosen[@]}"; do
   case "$what" in
     tidy) step "clang-tidy" tidy || true ;;
     format-check) step "format" format || true ;;
+    fuzz)
+      if step "build fuzz" build fuzz; then
+        step "fuzz ${fuzz_seconds} s each" tests/fuzz/run.sh "$fuzz_seconds" || true
+      fi
+      ;;
     *) if step "build $what" build "$what"; then step "test $what" run_tests "$what" || true; fi ;;
   esac
 done

@@ -167,6 +167,10 @@ RequestReader::Progress RequestReader::read(char* data, std::size_t& size) {
         body_at_ = body_end_ = parsed_;
       }
     }
+    if (ec == beast_http::error::need_more && !header_done_ && header_ends({data, size})) {
+      explain(beast_http::error::bad_version);
+      return Progress::refused;
+    }
     if (ec == beast_http::error::need_more) line = size - parsed_;
     if (header_done_ && chunked() && framing_too_long(line)) {
       refuse(413, "body_too_large",
@@ -181,6 +185,14 @@ RequestReader::Progress RequestReader::read(char* data, std::size_t& size) {
   }
   if (header_done_ && chunked()) squeeze(data, size);
   return Progress::more;
+}
+
+// Whether the header is all there. Beast (1.74) waits for more all the same when fewer bytes follow
+// the request target than a version has.
+bool RequestReader::header_ends(std::string_view data) {
+  const std::size_t from = std::max(looked_, parsed_ + 3) - 3;
+  looked_ = data.size();
+  return data.find("\r\n\r\n", from) != std::string_view::npos;
 }
 
 // The framing of a chunk of one byte takes five.

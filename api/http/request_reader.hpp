@@ -71,6 +71,7 @@ class RequestReader final : private boost::beast::http::basic_parser<true> {
   }
   void explain(const ErrorCode& ec);
   void once(Span& field, StringView value, std::string_view detail, ErrorCode& ec);
+  bool header_ends(std::string_view data);
   bool framing_too_long(std::size_t line) const;
   void squeeze(char* data, std::size_t& size);
 
@@ -90,6 +91,7 @@ class RequestReader final : private boost::beast::http::basic_parser<true> {
   char* data_ = nullptr;  // during read()
   std::size_t size_ = 0;
   std::size_t parsed_ = 0;    // bytes the parser has consumed
+  std::size_t looked_ = 0;    // bytes that have been searched for the end of the header
   std::size_t body_at_ = 0;   // where the body begins
   std::size_t body_end_ = 0;  // where it ends so far
   std::size_t framing_ = 0;   // bytes of chunk framing taken out

@@ -88,6 +88,9 @@ std::uint32_t get_be32(const char* at) {
   return n;
 }
 
+// Of a log.
+bool is_time(Timestamp t) { return t.value >= 0 && t.value <= kMaxTimestampMs; }
+
 std::string_view text_of(const Rfc3339& t) { return {t.data(), t.size()}; }
 
 }  // namespace
@@ -176,7 +179,7 @@ StoredRow encode(const RefundRow& r) {
 
 std::optional<TimelineRow> decode_timeline(std::string_view key, std::string_view value) {
   const auto second = number_of({}, key);
-  if (!second) return std::nullopt;
+  if (!second || *second > kMaxTimestampMs / kMillisPerSecond) return std::nullopt;
   Reader in(value);
   TimelineRow r{.second = static_cast<std::int64_t>(*second)};
   r.position = Seq{in.number<std::uint64_t>()};
@@ -187,7 +190,7 @@ std::optional<TimelineRow> decode_timeline(std::string_view key, std::string_vie
   r.sold = Quantity{in.number<std::uint32_t>()};
   r.waiting = in.number<std::uint32_t>();
   r.phase = static_cast<Phase>(in.number<std::uint8_t>());
-  if (!in.whole()) return std::nullopt;
+  if (!in.whole() || r.phase > Phase::closed) return std::nullopt;
   return r;
 }
 
@@ -205,7 +208,7 @@ std::optional<OrderRow> decode_order(std::string_view key, std::string_view valu
   std::copy(currency.begin(), currency.end(), r.amount.currency.code.begin());
   const auto customer = CustomerId::from(in.text());
   const auto reference = PaymentReference::from(in.text());
-  if (!in.whole() || !customer || !reference) return std::nullopt;
+  if (!in.whole() || !is_time(r.at) || !customer || !reference) return std::nullopt;
   r.customer = *customer;
   r.reference = *reference;
   return r;
@@ -218,7 +221,7 @@ std::optional<RefundRow> decode_refund(std::string_view key, std::string_view va
   RefundRow r{.purchase = Seq{*purchase}};
   r.position = Seq{in.number<std::uint64_t>()};
   r.at = Timestamp{in.number<std::int64_t>()};
-  if (!in.whole()) return std::nullopt;
+  if (!in.whole() || !is_time(r.at)) return std::nullopt;
   return r;
 }
 
@@ -241,7 +244,10 @@ std::optional<MessageRow> decode_message(std::string_view key, std::string_view 
     if (currency.size() != 3) return std::nullopt;
     std::copy(currency.begin(), currency.end(), r.amount.currency.code.begin());
   }
-  if (!in.whole()) return std::nullopt;
+  if (!in.whole() || !is_time(r.at) || !is_time(r.until) || r.kind > DecisionKind::noted ||
+      r.reason > Reason::event_unsupported) {
+    return std::nullopt;
+  }
   const auto whose = CustomerId::from(customer);
   const auto payment = PaymentReference::from(reference);
   if ((!customer.empty() && !whose) || (!reference.empty() && !payment)) return std::nullopt;
@@ -255,7 +261,8 @@ std::optional<MessageRow> decode_message(std::string_view key, std::string_view 
 std::string describe_key(StoredProjection p, std::string_view key) {
   if (p == StoredProjection::availability && key.empty()) return "the sale document";
   if (p == StoredProjection::timeline) {
-    if (const auto second = number_of({}, key); second && *second <= 253'402'300'799) {
+    if (const auto second = number_of({}, key);
+        second && *second <= kMaxTimestampMs / kMillisPerSecond) {
       const auto at = static_cast<std::int64_t>(*second) * kMillisPerSecond;
       return fmt::format("second {}", text_of(rfc3339(Timestamp{at})));
     }

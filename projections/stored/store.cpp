@@ -138,6 +138,11 @@ class Reader {
     in_.remove_prefix(sizeof(T));
     return v;
   }
+  bool boolean() {
+    const auto byte = number<std::uint8_t>();
+    if (byte > 1) good_ = false;
+    return byte == 1;
+  }
   Digest digest() {
     Digest d;
     if (in_.size() < d.bytes.size()) {
@@ -159,6 +164,8 @@ class Reader {
 void append_digest(std::string& out, const Digest& d) {
   out.append(reinterpret_cast<const char*>(d.bytes.data()), d.bytes.size());
 }
+
+}  // namespace
 
 std::string encode(const Coverage& c) {
   std::string out;
@@ -211,11 +218,14 @@ std::optional<CatalogEntry> decode_catalog(std::string_view bytes) {
     Generation g;
     g.number = in.number<std::uint32_t>();
     g.state = static_cast<GenerationState>(in.number<std::uint8_t>());
-    g.force = in.number<std::uint8_t>() != 0;
+    if (g.state < GenerationState::current || g.state > GenerationState::dropped) {
+      return std::nullopt;
+    }
+    g.force = in.boolean();
     current += g.state == GenerationState::current ? 1 : 0;
     c.generations.push_back(g);
   }
-  if (in.number<std::uint8_t>() != 0) {
+  if (in.boolean()) {
     Mismatch m;
     m.generation = in.number<std::uint32_t>();
     m.sku = SkuId{in.number<std::uint64_t>()};
@@ -227,8 +237,6 @@ std::optional<CatalogEntry> decode_catalog(std::string_view bytes) {
   if (!in.whole() || current != 1) return std::nullopt;
   return c;
 }
-
-}  // namespace
 
 std::string_view name_of(GenerationState s) {
   switch (s) {

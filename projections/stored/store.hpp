@@ -88,6 +88,12 @@ struct Coverage {
   friend bool operator==(const Coverage&, const Coverage&) = default;
 };
 
+// Both as they are stored. Nothing when the bytes are not those of such an entry.
+std::string encode(const CatalogEntry&);
+std::string encode(const Coverage&);
+std::optional<CatalogEntry> decode_catalog(std::string_view);
+std::optional<Coverage> decode_coverage(std::string_view);
+
 struct OrderEntry {
   OrderRow order;
   std::optional<RefundRow> refund;

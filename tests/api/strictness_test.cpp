@@ -191,6 +191,15 @@ TEST_F(Edge, HeadersThatTrickleInAreBoundedInSum) {
   EXPECT_EQ(c.receive().status, 431);
 }
 
+TEST_F(Edge, AHeaderThatIsAllThereIsNotWaitedFor) {
+  start();
+  for (const std::string request : {"GET /echo 1\r\n\r\n", "GET /echo HTTP\r\n\r\n"}) {
+    Client c = connect();
+    for (const char byte : request) ASSERT_TRUE(c.send({&byte, 1}));
+    EXPECT_EQ(c.receive().status, 400) << request;
+  }
+}
+
 TEST_F(Edge, RepeatedIfNoneMatchIsIgnoredRatherThanHalfRead) {
   start();
   Client c = connect();

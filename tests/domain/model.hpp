@@ -32,6 +32,7 @@ class Model {
   Timestamp next_deadline() const;
   std::uint32_t units_of(const std::string& customer) const;
   const std::map<std::uint64_t, Buy>& buys() const { return buys_; }
+  const std::list<std::uint64_t>& line() const { return line_; }
 
  private:
   Said act(const SaleScheduled&);

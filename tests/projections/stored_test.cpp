@@ -467,6 +467,25 @@ TEST_F(Stored, ComparingNamesTheFirstDifference) {
   EXPECT_EQ(d.row, "the digest");
 }
 
+TEST_F(Stored, RowsAndEntriesThatNoEncoderWritesAreNone) {
+  OrderRow order{.position = Seq{2}, .at = Timestamp{-1}, .purchase = Seq{1}};
+  EXPECT_FALSE(decode_order(encode(order).key, encode(order).value));
+  order.at = Timestamp{kMaxTimestampMs};
+  EXPECT_TRUE(decode_order(encode(order).key, encode(order).value));
+  const RefundRow refund{.at = Timestamp{std::numeric_limits<std::int64_t>::min()}};
+  EXPECT_FALSE(decode_refund(encode(refund).key, encode(refund).value));
+  const TimelineRow second{.second = -1};
+  EXPECT_FALSE(decode_timeline(encode(second).key, encode(second).value));
+  const TimelineRow phase{.phase = static_cast<Phase>(6)};
+  EXPECT_FALSE(decode_timeline(encode(phase).key, encode(phase).value));
+
+  CatalogEntry entry{.version = 1, .next = 3, .generations = {{1}, {2}}};
+  entry.generations[1].state = static_cast<GenerationState>(6);
+  EXPECT_FALSE(decode_catalog(encode(entry)));
+  entry.generations[1].state = GenerationState::old;
+  EXPECT_TRUE(decode_catalog(encode(entry)));
+}
+
 TEST_F(Stored, ADamagedStoreIsMovedAsideAndBuiltAnew) {
   {
     Life life(log, directory(), clock);

@@ -25,6 +25,24 @@ TEST(Bodies, AnAttemptNeedsNothingButMayNameCustomerAndQuantity) {
   EXPECT_EQ(full->quantity, Quantity{3});
 }
 
+TEST(Bodies, ManyDigitsAreRead) {
+  BodyReader reader;
+  const auto hold = [&](std::string_view seconds) {
+    const auto terms =
+        reader.terms(R"({"stock":1,"price":{"amount":1,"currency":"EUR"},"hold_seconds":)" +
+                         std::string(seconds) + "}",
+                     kNow, nullptr);
+    return terms ? terms->hold.value : -1;
+  };
+  EXPECT_EQ(hold("0.446744073709551615777"), 447);
+  EXPECT_EQ(hold("0.1000000000000000055511151231257827"), 100);
+  EXPECT_EQ(hold("120.00000000000000000000000000000000001"), 120'000);
+  EXPECT_EQ(hold("1.25e1"), 12'500);
+  EXPECT_EQ(hold("1e999"), -1);
+  EXPECT_EQ(hold("1.2.3"), -1);
+  EXPECT_EQ(hold("\"1\""), -1);
+}
+
 TEST(Bodies, WhatIsWrongIsNamed) {
   BodyReader reader;
   EXPECT_EQ(error_of(reader.attempt(R"({"qty":1})")), "\"qty\" is not a member of this request");
