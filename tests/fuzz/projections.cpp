@@ -43,6 +43,9 @@ void judge(std::string_view input) {
   if (second) expect(name_of(second->phase) != "unknown", "a sale is in a phase that is known");
   expect_same(decode_order(key, value), key, value);
   expect_same(decode_refund(key, value), key, value);
+  const auto message = decode_message(key, value);
+  expect_same(message, key, value);
+  if (message) expect(name_of(message->kind) != "unknown", "a message is of a kind that is known");
   for (const StoredProjection p : kStoredProjections) {
     expect(!describe_key(p, key).empty(), "every key can be told");
     expect(!describe_row(p, key, value).empty() || value.empty(), "and so can every row");
@@ -78,6 +81,18 @@ std::vector<std::string> seeds() {
                        .amount = {MinorUnits{9800}, Currency{{'E', 'U', 'R'}}},
                        .reference = *PaymentReference::from("pay-1")};
   const RefundRow refund{.purchase = Seq{12}, .position = Seq{18}, .at = Timestamp{1}};
+  const MessageRow message{.position = Seq{17},
+                           .number = 1,
+                           .at = Timestamp{1'700'000'000'000},
+                           .kind = DecisionKind::refund_due,
+                           .reason = Reason::hold_expired,
+                           .quantity = Quantity{2},
+                           .place = 3,
+                           .until = Timestamp{1'700'000'060'000},
+                           .purchase = Seq{12},
+                           .customer = order.customer,
+                           .reference = order.reference,
+                           .amount = order.amount};
   CatalogEntry entry{.version = 1,
                      .next = 4,
                      .generations = {{1, GenerationState::old, false},
@@ -87,7 +102,7 @@ std::vector<std::string> seeds() {
   std::vector<std::string> out{'\0' + encode(Coverage{Seq{17}, 3, digest}), '\1' + encode(entry)};
   entry.mismatch.reset();
   out.push_back('\1' + encode(entry));
-  for (const StoredRow& r : {encode(second), encode(order), encode(refund)}) {
+  for (const StoredRow& r : {encode(second), encode(order), encode(refund), encode(message)}) {
     out.push_back('\3' + std::string(1, static_cast<char>(r.key.size())) + r.key + r.value);
   }
   return out;
