@@ -8,7 +8,8 @@
 #   --fuzz [SECONDS]  the fuzz targets under libFuzzer, that long each (600), two at a time
 #   --format-check  the format of the sources
 # And:
-#   --soak          the long tests as well (200,000 attempts at a sale of 1,000, and the like)
+#   --soak          the long tests as well, then the fuzz targets, and the table of what was counted
+#                   (under an hour on two cores)
 #   -R REGEX        only the tests whose names match
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -34,12 +35,16 @@ while [ $# -gt 0 ]; do
       only=(-R "$2")
       shift
       ;;
-    -h | --help) sed -n '2,13s/^# \{0,1\}//p' tools/test.sh; exit 0 ;;
+    -h | --help) sed -n '2,14s/^# \{0,1\}//p' tools/test.sh; exit 0 ;;
     *) echo "tools/test.sh: unknown option $1 (see --help)" >&2; exit 2 ;;
   esac
   shift
 done
-[ ${#chosen[@]} -gt 0 ] || chosen=(release format-check)
+if [ ${#chosen[@]} -eq 0 ]; then
+  chosen=(release format-check)
+  # With names, only tests are meant.
+  if [ "$soak" = yes ] && [ ${#only[@]} -eq 0 ]; then chosen+=(fuzz); fi
+fi
 
 packages=("${fairsale_build_packages[@]}" "${fairsale_test_packages[@]}")
 for what in "${chosen[@]}"; do
@@ -67,6 +72,11 @@ step() {
 }
 
 jobs=$(nproc)
+if [ "$soak" = yes ]; then
+  FAIRSALE_FIGURES=$(mktemp)
+  export FAIRSALE_FIGURES
+  trap 'rm -f "$FAIRSALE_FIGURES"' EXIT
+fi
 # Debian's RocksDB is not built with ThreadSanitizer.
 export TSAN_OPTIONS="suppressions=$PWD/tests/log/tsan.supp ${TSAN_OPTIONS-}"
 
@@ -104,6 +114,10 @@ for what in "${chosen[@]}"; do
   esac
 done
 
+if [ "$soak" = yes ]; then
+  echo "==== counted"
+  awk -F'\t' '{ printf "%-60s %14s\n", $1, $2 }' "$FAIRSALE_FIGURES"
+fi
 echo "==== time spent" >&2
 printf '%s\n' "${times[@]}" >&2
 if [ ${#failed[@]} -gt 0 ]; then

@@ -244,8 +244,8 @@ std::optional<MessageRow> decode_message(std::string_view key, std::string_view 
     if (currency.size() != 3) return std::nullopt;
     std::copy(currency.begin(), currency.end(), r.amount.currency.code.begin());
   }
-  if (!in.whole() || !is_time(r.at) || !is_time(r.until) || r.kind > DecisionKind::noted ||
-      r.reason > Reason::event_unsupported) {
+  if (!in.whole() || !is_time(r.at) || !is_time(r.until) || r.kind < DecisionKind::scheduled ||
+      r.kind > DecisionKind::noted || r.reason > Reason::event_unsupported) {
     return std::nullopt;
   }
   const auto whose = CustomerId::from(customer);
