@@ -287,7 +287,9 @@ bool FaultyLog::rot_in_tables(Chance& chance, Outcome& out) {
     for (std::size_t i = 0; i < sku.in_tables; ++i) all.emplace_back(id, i);
   }
   if (all.empty()) return false;
-  const auto [id, i] = all[chance.below(all.size())];
+  const auto target = all[chance.below(all.size())];
+  const SkuId id = target.first;
+  const std::size_t i = target.second;
   PerSku& sku = skus_[id];
   Place& place = sku.blocks[i];
   const Seq last = place.last;

@@ -66,6 +66,14 @@ struct Outcome {
   std::string what;  // in words, for the trace
 };
 
+// The record of the commit that was acknowledged last.
+struct Acked {
+  std::uint64_t sequence = 0;
+  std::vector<std::pair<SkuId, Head>> heads;
+
+  friend bool operator==(const Acked&, const Acked&) = default;
+};
+
 class FaultyLog final : public EventLog {
  public:
   explicit FaultyLog(LogListener& listener) : listener_(listener) {}
@@ -123,11 +131,6 @@ class FaultyLog final : public EventLog {
     std::size_t in_tables = 0;  // blocks
     HeadRecord table_head;
     std::vector<StoredSnapshot> snapshots;  // by position
-  };
-  struct Acked {
-    std::uint64_t sequence = 0;
-    std::vector<std::pair<SkuId, Head>> heads;
-    friend bool operator==(const Acked&, const Acked&) = default;
   };
   struct Backup {
     Bytes wal;

@@ -25,6 +25,9 @@
 #include "sim_commit.hpp"
 #include "tests/sim/simulation.hpp"
 
+// There in a build with a sanitizer, which ends the process in its own way.
+extern "C" [[gnu::weak]] void __sanitizer_set_death_callback(void (*)());
+
 namespace {
 
 using namespace fairsale;
@@ -318,6 +321,9 @@ int main(int argc, char** argv) {
   }
 
   for (const int s : kFatal) ::signal(s, explain_in_a_new_process);
+  if (__sanitizer_set_death_callback != nullptr) {
+    __sanitizer_set_death_callback([] { explain_in_a_new_process(0); });
+  }
   const std::uint64_t count = seeds.size() > 1 ? seeds[1] : 1;
   const auto began = std::chrono::steady_clock::now();
   const Totals t = jobs > 1 ? run_in_parallel(seeds[0], count, static_cast<unsigned>(jobs))

@@ -89,6 +89,7 @@ class Simulation {
  private:
   void step(Deed, Chance&);
   void settle();
+  void answer_all(Chance&);
 
   void send(Deed, Chance&);
   void submit(std::uint32_t request);
@@ -573,9 +574,10 @@ void Simulation::step(Deed deed, Chance& c) {
     case Deed::tick: return advance(1 + c.below(30));
     case Deed::wait: return advance(c.pick<std::int64_t>({25, 100, 1'000, 5'000, 61'000}));
     case Deed::to_deadline:
-      return pass_to_deadline(c.pick<std::int64_t>({-1, 0, 0, 0, 1, 49, 1'000}), c);
+      return pass_to_deadline(c.pick<std::int64_t>({-4, -1, 0, 0, 0, 1, 49, 1'000}), c);
     case Deed::set_wall: {
-      const std::int64_t by = c.pick<std::int64_t>({5, 30, 1'000, 60'000, 3'600'000, 86'400'000});
+      const std::int64_t by =
+          c.pick<std::int64_t>({3, 9, 30, 1'000, 60'000, 3'600'000, 86'400'000});
       const Timestamp to = clock_.now().wall + Duration{c.one_in(2) ? by : -by};
       clock_.set_wall(to);
       trace_.add(to.value);
@@ -625,6 +627,16 @@ void Simulation::step(Deed deed, Chance& c) {
   }
 }
 
+// Each delivery is taken in or finds a full inbox, and a turn empties that.
+void Simulation::answer_all(Chance& c) {
+  const std::size_t most = 4 * (wire_.size() + 4);
+  for (std::size_t n = 0; !wire_.empty() || !inbox_.empty(); ++n) {
+    must(n < most, "everybody is answered in bounded time");
+    for (std::size_t k = wire_.size(); k > 0; --k) deliver(c);
+    turn(c);
+  }
+}
+
 // Faults stop, everybody who waits asks again, nobody sends anything new: everything must come to
 // an end.
 void Simulation::settle() {
@@ -639,13 +651,7 @@ void Simulation::settle() {
     r.on_wire = true;
     wire_.push_back(i);
   }
-  // Each delivery is taken in or finds a full inbox, and a turn empties that.
-  const std::size_t most = 4 * (wire_.size() + 4);
-  for (std::size_t n = 0; !wire_.empty() || !inbox_.empty(); ++n) {
-    must(n < most, "everybody is answered in bounded time");
-    for (std::size_t k = wire_.size(); k > 0; --k) deliver(c);
-    turn(c);
-  }
+  answer_all(c);
   for (const Request& r : requests_) {
     must(r.answered || r.given_up, "nobody who asks is left without an answer");
   }
@@ -666,7 +672,7 @@ void Simulation::settle() {
       bound += sale.terms().hold.value + sale.terms().grace.value;
     }
   }
-  turn(c);
+  answer_all(c);
   const std::int64_t began = report_.simulated_ms;
   for (std::size_t n = 0;; ++n) {
     std::optional<std::int64_t> next;
