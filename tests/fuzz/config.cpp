@@ -61,6 +61,22 @@ void judge(std::string_view input) {
   expect(!exit.text.empty() && exit.text.back() == '\n', "and it is said why");
 }
 
-std::vector<std::string> seeds() { return {}; }
+// Each setting, as the help lists them, with values at and over the edges.
+std::vector<std::string> seeds() {
+  std::vector<std::string> out;
+  const auto help = parse_config({"--help"}, {}, "1");
+  std::string_view text = std::get<Exit>(help).text;
+  for (std::size_t at = text.find("--"); at != std::string_view::npos; at = text.find("--", at)) {
+    at += 2;
+    const std::size_t end = text.find_first_not_of("abcdefghijklmnopqrstuvwxyz-", at);
+    const std::string name(text.substr(at, end - at));
+    if (name.size() < 2 || name == "help" || name == "config") continue;
+    for (const std::string_view value :
+         {"0", "1", "0.001", "1e9", "99999999999999999999", "true"}) {
+      out.push_back(name + " = " + std::string(value) + "\n");
+    }
+  }
+  return out;
+}
 
 }  // namespace fairsale::fuzz

@@ -346,6 +346,8 @@ std::vector<std::string> seeds() {
   }
   out.push_back('\xff' + buy + buy + own + pay + cancel + refund +
                 request("HEAD /v1/sales/demo", "", "") + pause + own);
+  out.push_back('\xff' + request("HEAD /livez", "", "") + request("HEAD /nothing", "", "") +
+                request("GET /readyz", "", ""));
   out.push_back('\2' + request("GET /v1/sales/demo", "", "", "Connection: close\r\n") + buy);
   out.push_back('\xff' + request("POST /v1/tokens", shop, "", "Expect: 100-continue\r\n"));
   return out;

@@ -136,6 +136,16 @@ std::vector<std::string> seeds() {
   const std::string old = "HEAD / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
   const std::string star = "OPTIONS * HTTP/1.1\r\nHost:\r\nIf-None-Match: \"1\"\r\n\r\n";
   std::vector<std::string> out;
+  // Where servers have been known to disagree.
+  for (const std::string_view fields :
+       {"Content-Length: 2\r\nContent-Length: 2\r\n", "Content-Length: 2\r\nContent-Length: 0\r\n",
+        "Content-Length: 2\r\nTransfer-Encoding: chunked\r\n", "Content-Length: 2, 2\r\n",
+        "Content-Length: +2\r\n", "Content-Length: 02\r\n", "Content-Length : 2\r\n",
+        "Transfer-Encoding: xchunked\r\n", "Transfer-Encoding: chunked, identity\r\n",
+        "Transfer-Encoding:\r\n chunked\r\n", "X: a\nContent-Length: 2\r\n"}) {
+    out.push_back("\xffPOST /a HTTP/1.1\r\nHost: a\r\n" + std::string(fields) + "\r\n0\r\n\r\n" +
+                  get);
+  }
   for (const std::string& s : {get, post, chunks, late, old, star}) out.push_back('\3' + s);
   out.push_back('\0' + get + "\r\n" + post + chunks + star + late);
   out.push_back('\x20' + chunks + chunks + get);

@@ -30,7 +30,6 @@ class Files {
 
   void record(std::uint8_t type, std::string_view payload) {
     std::string& out = contents_.back();
-    if (out.size() > kMaxBytes) return;
     const std::size_t left = kBlock - out.size() % kBlock;
     if (left < kHeader) out.append(left, '\0');
     std::string typed(1, static_cast<char>(type));
@@ -65,6 +64,11 @@ class Files {
   }
 
   void skip_sequence() { ++sequence_; }
+  std::size_t bytes() const {
+    std::size_t n = 0;
+    for (const std::string& c : contents_) n += c.size();
+    return n;
+  }
   const std::vector<std::string>& contents() const { return contents_; }
 
  private:
@@ -82,7 +86,7 @@ Files files_from(std::string_view input) {
     files.raw(in.rest());
     return files;
   }
-  while (!in.rest().empty()) {
+  while (!in.rest().empty() && files.bytes() < kMaxBytes) {
     const std::uint8_t what = in.byte();
     switch (what % 8) {
       case 0: files.raw(std::string(in.byte(), '\0')); break;

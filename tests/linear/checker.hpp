@@ -40,11 +40,12 @@ struct Search {
 };
 
 // `step(state, i)` gives the state after operation i, or nothing when its answer does not fit.
-// `key(state)` is a text that is equal for states that no further answer can tell apart. Gives up
-// after `most_steps`.
-template <class State, class Step, class Key>
-Search search(std::span<const Interval> operations, State state, Step&& step, Key&& key,
-              std::size_t most_steps = 2'000'000) {
+// `pure(i)` says that operation i leaves every state as it is in which its answer fits; it is taken
+// as soon as it may, since that can be of no harm. `key(state)` is a text that is equal for states
+// that no further answer can tell apart. Gives up after `most_steps`.
+template <class State, class Step, class Pure, class Key>
+Search search(std::span<const Interval> operations, State state, Step&& step, Pure&& pure,
+              Key&& key, std::size_t most_steps = 2'000'000) {
   // Calls and answers in the order of their times, as a doubly linked list around entry 0.
   struct Entry {
     std::size_t operation = 0;
@@ -84,51 +85,75 @@ Search search(std::span<const Interval> operations, State state, Step&& step, Ke
   };
 
   Search result;
-  std::vector<std::pair<std::size_t, State>> taken;  // calls, each with the state before it
+  struct Taken {
+    std::size_t call = 0;
+    State before;
+    bool pure = false;
+  };
+  std::vector<Taken> taken;
   std::string done(operations.size(), '0');
   std::unordered_set<std::string> seen;
+
+  // Takes the call at `at` if its answer fits and what follows from it has not been looked at.
+  const auto take = [&](std::size_t at, bool is_pure) {
+    const std::size_t i = entries[at].operation;
+    if (operations[i].after && done[*operations[i].after] == '0') return false;
+    ++result.steps;
+    auto next = step(std::as_const(state), i);
+    if (!next) return false;
+    done[i] = '1';
+    if (!is_pure && !seen.insert(done + key(*next)).second) {
+      done[i] = '0';
+      return false;
+    }
+    taken.push_back({at, std::exchange(state, std::move(*next)), is_pure});
+    unlink(at);
+    unlink(entries[at].answer);
+    if (taken.size() > result.longest.size()) {
+      result.longest.clear();
+      for (const Taken& t : taken) result.longest.push_back(entries[t.call].operation);
+    }
+    return true;
+  };
+  // One that was taken may be what others have to come after.
+  const auto take_pure = [&] {
+    for (std::size_t at = entries[0].next; at != 0 && entries[at].call;) {
+      const bool taken_now = pure(entries[at].operation) && take(at, true);
+      at = taken_now ? entries[0].next : entries[at].next;
+    }
+  };
+  take_pure();
   for (std::size_t at = entries[0].next;;) {
+    if (result.steps > most_steps) return result;
     // Nothing is left, or only what was never answered.
     if (at == 0 || (!entries[at].call && entries[at].time == kNoAnswer)) {
       result.verdict = Verdict::linearizable;
       return result;
     }
-    const Entry& e = entries[at];
-    if (!e.call) {
-      // This answer was given, and nothing leads to it: take back the latest choice.
+    if (entries[at].call) {
+      if (!pure(entries[at].operation) && take(at, false)) {
+        take_pure();
+        at = entries[0].next;
+      } else {
+        at = entries[at].next;
+      }
+      continue;
+    }
+    // This answer was given, and nothing leads to it: take back the latest choice, with what was
+    // taken since because it could be of no harm.
+    for (bool choice = false; !choice;) {
       if (taken.empty()) {
         result.verdict = Verdict::not_linearizable;
         return result;
       }
-      at = taken.back().first;
-      state = std::move(taken.back().second);
+      Taken& last = taken.back();
+      choice = !last.pure;
+      at = last.call;
+      state = std::move(last.before);
       taken.pop_back();
       done[entries[at].operation] = '0';
       relink(entries[at].answer);
       relink(at);
-      at = entries[at].next;
-      continue;
-    }
-    const auto& after = operations[e.operation].after;
-    if (!after || done[*after] == '1') {
-      if (++result.steps > most_steps) return result;
-      if (auto next = step(std::as_const(state), e.operation)) {
-        done[e.operation] = '1';
-        if (seen.insert(done + key(*next)).second) {
-          taken.emplace_back(at, std::exchange(state, std::move(*next)));
-          unlink(at);
-          unlink(e.answer);
-          if (taken.size() > result.longest.size()) {
-            result.longest.clear();
-            for (const auto& [call, before] : taken) {
-              result.longest.push_back(entries[call].operation);
-            }
-          }
-          at = entries[0].next;
-          continue;
-        }
-        done[e.operation] = '0';
-      }
     }
     at = entries[at].next;
   }

@@ -30,6 +30,7 @@ Verdict verdict(const std::vector<Access>& history, std::size_t most_steps = 100
                if (history[i].write) return history[i].value;
                return state == history[i].value ? std::optional(state) : std::nullopt;
              },
+             [&](std::size_t i) { return !history[i].write; },
              [](int state) { return std::to_string(state); }, most_steps)
       .verdict;
 }
@@ -69,11 +70,24 @@ TEST(Search, AnOperationMayHaveToComeAfterAnother) {
   EXPECT_EQ(verdict(history), Verdict::not_linearizable);
 }
 
+TEST(Search, AReadMayHaveToComeAfterOneThatWasCalledLater) {
+  std::vector<Access> history{read(1, 0, 20), write(1, 1, 2), read(1, 3, 4), write(2, 10, 11)};
+  history[0].when.after = 2;
+  EXPECT_EQ(verdict(history), Verdict::linearizable);
+}
+
 TEST(Search, GoesBackAsFarAsItMust) {
   // Only 2, 1, 3 explains the reads, and the search begins with 1.
   EXPECT_EQ(verdict({write(1, 0, 100), write(2, 1, 100), write(3, 2, 100), read(2, 3, 10),
                      read(1, 11, 20), read(3, 21, 30)}),
             Verdict::linearizable);
+}
+
+TEST(Search, ManyReadsAtOnceCostLittle) {
+  std::vector<Access> history;
+  for (int i = 0; i < 200; ++i) history.push_back(read(i / 10, 0, 10'000));
+  for (int i = 1; i < 20; ++i) history.push_back(write(i, 100 * i, 100 * i + 50));
+  EXPECT_EQ(verdict(history, 20'000), Verdict::linearizable);
 }
 
 TEST(Search, GivesUpAtItsBound) {

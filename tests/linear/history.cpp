@@ -90,6 +90,14 @@ std::optional<State> step(const State& before, std::size_t i, const Operation& o
   return after;
 }
 
+// Whatever was told so has left the sale as it was.
+bool changes_nothing(const Operation& o) {
+  if (o.kind == Kind::read) return true;
+  const bool refused = o.told == DecisionKind::refused;
+  return o.answered() &&
+         (o.repeated || o.reason == Reason::key_reused || (refused && o.kind != Kind::attempt));
+}
+
 std::string text_of(const State& s) {
   std::string out;
   for (const auto& [seq, buy] : s.model.buys()) {
@@ -154,6 +162,7 @@ std::optional<std::string> judge_sale(const History& h, std::size_t sale) {
   const Search found = search(
       intervals, opened(terms),
       [&](const State& s, std::size_t i) { return step(s, i, operations[i], terms); },
+      [&](std::size_t i) { return changes_nothing(operations[i]); },
       [](const State& s) { return text_of(s); });
   if (found.verdict == Verdict::linearizable) return std::nullopt;
   std::string out = fmt::format(
