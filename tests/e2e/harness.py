@@ -286,6 +286,12 @@ class Case(unittest.TestCase):
     programs = None
     maxDiff = None
 
+    def sanitized(self):
+        """Whether the server is built with a sanitizer, which takes memory and time of its own."""
+        with open(self.programs.fairsaled, "rb") as f:
+            code = f.read()
+        return b"__asan_init" in code or b"__tsan_init" in code
+
     def server(self, *options):
         return Server(self.programs, *options)
 

@@ -110,8 +110,9 @@ class Hostile(Case):
             print(f"{name}: {len(took)} honest purchases, slowest {took[-1] * 1000:.0f} ms, memory "
                   f"+{grown / MIB:.1f} MiB", flush=True)
             self.assertEqual(wrong, [])
-            self.assertLess(took[-1], bound)
-            self.assertLess(grown, memory * MIB)
+            if not self.sanitized():
+                self.assertLess(took[-1], bound)
+                self.assertLess(grown, memory * MIB)
             self.assertIsNone(server.process.poll())
             self.assertNotRegex(server.log, " (error|critical) ")
             self.assertEqual(server.stop(), 0)

@@ -6,6 +6,7 @@ What was told must stay true for ever: Ledger knows what that means for each ans
 
 import collections
 import datetime
+import email.utils
 import json
 import select
 import socket
@@ -27,6 +28,12 @@ class Answer:
     @property
     def json(self):
         return json.loads(self.body)
+
+    @property
+    def date(self):
+        """When it was given, in seconds, whenever it is read."""
+        text = self.head.split(b"\r\nDate: ", 1)[1].split(b"\r\n", 1)[0].decode()
+        return email.utils.parsedate_to_datetime(text).timestamp()
 
     @property
     def replayed(self):
@@ -490,7 +497,7 @@ class Ledger:
             return
         if status == "expired" and p.until and now < p.until - 0.001:
             self.fault("expired too early", ask, answer)
-        if "until" in document and now > seconds(document["until"]) + LATE:
+        if "until" in document and answer.date > seconds(document["until"]) + LATE:
             self.fault("the hold did not end", ask, answer)
 
     def heard_pay(self, ask, p, answer, document):

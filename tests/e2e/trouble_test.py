@@ -313,6 +313,8 @@ class ClockSet(Case):
     def setUp(self):
         if not os.path.exists(FAKETIME):
             self.skipTest(f"{FAKETIME} is missing: apt-get install faketime")
+        if self.sanitized():
+            self.skipTest("a sanitizer lets no other library be loaded before it")
 
     def clocked(self, server, offset):
         """Sets the clock that the server will see, by `offset` seconds."""
@@ -323,9 +325,10 @@ class ClockSet(Case):
         server.environment = {"LD_PRELOAD": FAKETIME, "FAKETIME_TIMESTAMP_FILE": path,
                               "FAKETIME_NO_CACHE": "1", "DONT_FAKE_MONOTONIC": "1"}
 
-    def ends(self, server, purchase, promised):
-        """A hold ends after the time that was promised, by a clock that nobody sets."""
-        begun = time.monotonic()
+    def ends(self, server, held, promised):
+        """A hold ends after the time that was promised, by a clock that nobody sets. `held`: the
+        purchase, and when it was asked for."""
+        purchase, begun = held
         statuses = []
 
         def ended():
@@ -335,22 +338,23 @@ class ClockSet(Case):
 
         eventually("the hold ends", ended)
         took = time.monotonic() - begun
-        self.assertGreater(took, promised - 0.05, "the hold ended too early")
-        self.assertLess(took, promised + 2, "the hold ended too late")
+        self.assertGreater(took, promised - 0.01, "the hold ended too early")
+        self.assertLess(took, promised + 10, "the hold ended too late")
 
     def test_set_back_and_forward(self):
         server = self.server("--customer-rate", "0")
         self.clocked(server, 0)
         with server:
             def buy(n):
-                return server.buy("demo", f"c{n}", "k").json["purchase"]
+                begun = time.monotonic()
+                return server.buy("demo", f"c{n}", "k").json["purchase"], begun
 
             server.open_sale("demo", stock=100, hold_seconds=0.4)
             self.ends(server, buy(0), 0.4)
             # Back by an hour: the log's time goes on from where it was.
             held = buy(1)
             self.clocked(server, -3600)
-            self.ends(server, held, 0.35)
+            self.ends(server, held, 0.4)
             self.ends(server, buy(2), 0.4)
             # Through a restart as well.
             held = buy(3)
@@ -365,7 +369,7 @@ class ClockSet(Case):
             held = buy(6)
             # And back again. The log stays where it was, and holds last as long as ever.
             self.clocked(server, 0)
-            self.ends(server, held, 0.35)
+            self.ends(server, held, 0.4)
             self.ends(server, buy(7), 0.4)
             times = log_times(server, "demo")
             self.assertEqual(times, sorted(times))
