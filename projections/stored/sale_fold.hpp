@@ -22,7 +22,7 @@ class SaleFold {
 
   // Folds on for about `events` events, in whole blocks. Rows of positions up to `known` are left
   // out. Fails, naming SKU and position, at the first damage.
-  Result<Piece> next(const EventLog& log, std::uint64_t events, Seq known);
+  Result<Piece> next(const EventLog& log, std::uint64_t events, Seq known = Seq{0});
 
   SkuId sku() const { return sku_; }
   Seq position() const { return head_.seq; }

@@ -2,8 +2,8 @@
 
 #include <fmt/format.h>
 
-#include "projections/stored/compare.hpp"
 #include "projections/stored/projector.hpp"
+#include "tests/projections/differences.hpp"
 
 namespace fairsale::faults {
 
@@ -14,15 +14,16 @@ Result<std::string> first_difference(EventLog& log, const ProjectionStore& store
   const auto heads = log.heads();
   if (!heads) return tl::unexpected(heads.error());
   for (const SkuHead& head : *heads) {
-    const auto compared = compare_projections(log, store, head.sku);
+    const auto compared = test::compare(log, store, head.sku);
     if (!compared) return tl::unexpected(compared.error());
-    if (compared->difference) {
-      const auto& d = *compared->difference;
+    for (const ProjectionDifference& d : compared->differences) {
       return fmt::format("{}: expected {}, found {}", d.row, d.expected, d.found);
     }
-    if (compared->checked.size() != kStoredProjections.size()) return "one is missing";
-    for (const auto& checked : compared->checked) {
-      if (checked.position != head.head.seq) return "one is not up to date";
+    if (compared->projections != kStoredProjections.size()) return "one is missing";
+    for (const StoredProjection p : kStoredProjections) {
+      const auto position = store.position(p, head.sku);
+      if (!position) return tl::unexpected(position.error());
+      if (*position != head.head.seq) return "one is not up to date";
     }
   }
   return "";
@@ -34,6 +35,7 @@ Projected project(EventLog& log, const std::filesystem::path& data) {
   Projected out;
   Projector projector(log, 1,
                       {.directory = projections_directory(data),
+                       .outbox = true,
                        .piece = 100,
                        .report = [&out](const Error& e) { out.told = e.message; },
                        .retry_after = std::chrono::milliseconds(0)});

@@ -11,9 +11,9 @@
 #include <set>
 
 #include "core/log/memory_log.hpp"
-#include "projections/stored/compare.hpp"
 #include "tests/domain/histories.hpp"
 #include "tests/log/support.hpp"
+#include "tests/projections/differences.hpp"
 #include "tests/projections/life.hpp"
 
 namespace fairsale::test {
@@ -147,23 +147,11 @@ void sell(Life& life, int n, int first_customer = 0) {
 // What is wrong with the current generations, by the product's own check.
 std::vector<ProjectionDifference> differences(const EventLog& log, const ProjectionStore& store,
                                               SkuId sku) {
-  auto check = ProjectionCheck::open(store, sku);
-  EXPECT_TRUE(check) << check.error().message;
-  Sale sale;
-  struct Listener final : DecisionSink {
-    Listener(ProjectionCheck& c, const Sale& s) : check(c), sale(s) {}
-    void on(const Decision& d) override { check.on(sale, d); }
-    ProjectionCheck& check;
-    const Sale& sale;
-  } listener(*check, sale);
-  EXPECT_TRUE(log.read(sku, Seq{1}, [&](const BlockView& block) {
-    EXPECT_TRUE(block.for_each(
-        [&](Seq seq, const Event& e) { sale.apply(seq, block.header().time, e, listener); }));
-    EXPECT_TRUE(check->after_block(sale));
-    return true;
-  }));
-  EXPECT_TRUE(check->left().empty());
-  return check->take_differences();
+  auto compared = compare(log, store, sku);
+  EXPECT_TRUE(compared) << compared.error().message;
+  if (!compared) return {};
+  EXPECT_EQ(compared->left, 0u);
+  return std::move(compared->differences);
 }
 
 // Content, count and digest are what the log says, at the position that is claimed.

@@ -22,7 +22,7 @@ struct Shard {
   Shard(EventLog& log, const Clock& clock, AvailabilityBoard& board, StretchQueue& queue,
         Witness& witness, const SequencerOptions& options)
       : availability(board),
-        follower(availability, queue),
+        follower(availability, queue, true),
         observers({&availability, &line, &follower, &witness}),
         sequencer(log, clock, observers, options) {}
 
@@ -54,6 +54,7 @@ struct Shelf {
     for (const auto& row : s.seconds) put(encode(row));
     for (const auto& row : s.orders) put(encode(row));
     for (const auto& row : s.refunds) put(encode(row));
+    for (const auto& row : s.messages) put(encode(row));
     document = s.json();
     position = s.to;
     return true;
