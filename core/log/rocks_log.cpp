@@ -462,6 +462,9 @@ Result<void> RocksLog::open_secondary(RecoveryReport& report) {
     if (scan->damage) {
       report.notes.push_back(fmt::format("{}; that write was never acknowledged and is left out",
                                          name_of(*scan->damage)));
+    }
+    // A secondary reads obsolete files too, whose end may be torn.
+    if (scan->damage || scan->obsolete) {
       const auto wals = copy_wals(scan->parts);
       if (!wals) return tl::unexpected(wals.error());
       d.wal_dir = wals->string();

@@ -108,7 +108,8 @@ Result<std::uint64_t> end_of_content(const fs::path& path, std::uint64_t size) {
   return size;
 }
 
-Result<std::vector<WalFile>> wal_files(const fs::path& directory, std::uint64_t from) {
+Result<std::vector<WalFile>> wal_files(const fs::path& directory, std::uint64_t from,
+                                       bool& obsolete) {
   std::vector<WalFile> files;
   std::error_code ec;
   for (auto it = fs::directory_iterator(directory, ec); !ec && it != fs::directory_iterator();
@@ -120,7 +121,10 @@ Result<std::vector<WalFile>> wal_files(const fs::path& directory, std::uint64_t 
     if (path.extension() != ".log" || error != std::errc() || end != stem.data() + stem.size()) {
       continue;
     }
-    if (number < from) continue;
+    if (number < from) {
+      obsolete = true;
+      continue;
+    }
     const auto size = it->file_size(ec);
     if (ec) break;
     const auto content = end_of_content(path, size);
@@ -256,9 +260,9 @@ class Scanner {
 }  // namespace
 
 Result<WalScan> scan_wals(const fs::path& directory, std::uint64_t from) {
-  auto files = wal_files(directory, from);
-  if (!files) return tl::unexpected(files.error());
   WalScan scan;
+  auto files = wal_files(directory, from, scan.obsolete);
+  if (!files) return tl::unexpected(files.error());
   Scanner scanner(scan);
   for (std::size_t i = 0; i < files->size(); ++i) {
     if (auto ok = scanner.file((*files)[i]); !ok) return tl::unexpected(ok.error());

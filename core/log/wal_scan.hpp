@@ -41,6 +41,7 @@ struct WalScan {
   std::optional<WalCommit> first;   // whole commit in the files
   std::optional<WalCommit> last;    // whole commit before the damage, or of all
   std::optional<WalDamage> damage;  // the first
+  bool obsolete = false;            // there are files before the one that was asked for
 
   struct Part {
     std::filesystem::path file;

@@ -256,7 +256,6 @@ Tree Replay::after_power_failure(Chance& chance) const {
     for (const Pending& p : node.pending) times.push_back(p.when);
   }
   const std::size_t until = times[below(chance, times.size())];
-  // Mostly, whatever is under way; at times, all files alike.
   Tree tree;
   for (const auto& [id, node] : nodes_) {
     Tree::Node& n = tree.nodes[id] = node.durable;

@@ -7,8 +7,12 @@
 // itself, or up to any byte; the size that a file had meanwhile, whether the bytes were there yet
 // or not; names in the order of the operations up to any of them, or each by itself.
 //
-// Two things are taken for granted, as by all that stores data durably: a sector that is
-// overwritten as a whole has the old or the new bytes, and a rename within a directory is whole.
+// What is taken for granted: a sector that is overwritten as a whole has the old or the new bytes;
+// a rename within a directory is whole; a file that was synced has the name that it was created
+// under, as on all file systems of Linux that have a journal. And of RocksDB's MANIFEST, which it
+// extends without laying out room, the size is never ahead of the bytes, as with ext4's
+// data=ordered, XFS and Btrfs; otherwise RocksDB refuses to open after a tear within its last
+// record.
 #pragma once
 
 #include <cstdint>
@@ -98,7 +102,7 @@ class Replay {
   struct Node {
     Tree::Node durable;
     std::vector<Pending> pending;
-    bool ordered = false;
+    bool ordered = false;  // its size is never ahead of its bytes
   };
 
   static void apply(const Operation&, Tree::Node&);

@@ -365,6 +365,26 @@ TEST_F(Recovery, an_obsolete_log_file_that_was_left_behind_is_passed_over) {
   EXPECT_EQ(read_all(**beside, chain.sku()).size(), 7U);
 }
 
+// What a failed sync left of it is in tables meanwhile (faults_test, Failures.OfCalls*, seed
+// 20261127, run 10 of the soak).
+TEST_F(Recovery, a_torn_obsolete_log_file_is_passed_over) {
+  Bytes torn = read_file(wal);
+  torn[100] ^= std::byte{1};
+  {
+    const auto log = open_log(data);
+    commit(*log, {chain.block(3)});
+  }
+  write_file(wal, torn);
+  RecoveryReport report;
+  {
+    const auto reader = open_rocks_log({data, OpenMode::read_only}, report);
+    ASSERT_TRUE(reader) << reader.error().message;
+    EXPECT_EQ(read_all(**reader, chain.sku()).size(), 6U);
+  }
+  EXPECT_EQ(read_all(*open_log(data, &report), chain.sku()).size(), 6U);
+  EXPECT_TRUE(report.notes.empty());
+}
+
 TEST_F(Recovery, damage_is_named_to_a_reader_beside_a_writer_too) {
   const auto writer = open_log(data);
   for (int i = 0; i < 3; ++i) commit(*writer, {chain.block(3)});
