@@ -933,11 +933,9 @@ void Worker::Impl::process(Connection& c) {
       c.resumable = true;
       break;
     }
-    // An empty line before the request line is tolerated, as RFC 9112 advises.
-    if (!c.reader.started() && c.in.begins_with("\r\n")) {
-      c.in.consume(2);
-      if (c.in.empty()) break;
-    }
+    // Empty lines before the request line are tolerated, as RFC 9112 advises.
+    while (!c.reader.started() && c.in.begins_with("\r\n")) c.in.consume(2);
+    if (c.in.empty()) break;
     auto progress = RequestReader::Progress::more;
     const bool half_a_line = !c.reader.started() && c.in.size() == 1 && c.in.begins_with("\r");
     if (!half_a_line) {

@@ -191,6 +191,14 @@ TEST_F(Edge, HeadersThatTrickleInAreBoundedInSum) {
   EXPECT_EQ(c.receive().status, 431);
 }
 
+TEST_F(Edge, EmptyLinesBeforeARequestArePassedOverHoweverTheyCome) {
+  start();
+  Client c = connect();
+  EXPECT_EQ(c.exchange("\r\n\r\n\r\n" + get("/raw")).status, 200);
+  for (const char byte : std::string("\r\n\r\n")) ASSERT_TRUE(c.send({&byte, 1}));
+  EXPECT_EQ(c.exchange(get("/raw")).status, 200);
+}
+
 TEST_F(Edge, AHeaderThatIsAllThereIsNotWaitedFor) {
   start();
   for (const std::string request : {"GET /echo 1\r\n\r\n", "GET /echo HTTP\r\n\r\n"}) {

@@ -30,7 +30,9 @@ std::optional<std::string_view> cut_line(std::string_view& s) {
 }
 
 std::optional<std::size_t> number(std::string_view s, int base) {
-  if (s.empty() || s.size() > 15) return std::nullopt;
+  if (s.empty()) return std::nullopt;
+  while (s.size() > 1 && s.front() == '0') s.remove_prefix(1);
+  if (s.size() > 15) return std::nullopt;
   std::size_t n = 0;
   for (const char c : lower(s)) {
     const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : base;
@@ -66,10 +68,6 @@ std::optional<std::string> plain_body(std::string_view raw) {
   }
   if (!chunked) {
     const auto n = length ? number(*length, 10) : std::optional<std::size_t>(0);
-    // Leading zeros may make a number longer than number() takes.
-    if (!n && length->find_first_not_of("0123456789") == std::string_view::npos) {
-      return std::string(raw);
-    }
     return n == raw.size() ? std::optional(std::string(raw)) : std::nullopt;
   }
   std::string body;

@@ -26,6 +26,7 @@ struct ReadStream {
   bool refused_head = false;
   // A header that is wrong may be refused before all of it is there, or not before.
   bool refused_early = false;
+  bool unfinished = false;  // something of one more request was there
 };
 
 // Small, so that inputs of some hundred bytes reach every one of them.
@@ -101,6 +102,7 @@ inline ReadStream read_stream(std::string_view bytes, const http::Limits& limits
       if (!keep) return out;
     }
   }
+  out.unfinished = !buffer.empty();
   return out;
 }
 

@@ -26,7 +26,9 @@ std::size_t number_from(const char* variable, std::size_t otherwise) {
 std::uint64_t seed() { return number_from("FAIRSALE_SEED", std::random_device{}()); }
 
 void figure(std::string_view what, std::size_t count) {
-  if (const char* path = std::getenv("FAIRSALE_FIGURES")) {
+  const char* path = std::getenv("FAIRSALE_FIGURES");
+  const bool many = std::getenv("FAIRSALE_HISTORIES") != nullptr;
+  if (path != nullptr && many) {
     std::ofstream(path, std::ios::app) << what << '\t' << count << '\n';
   }
 }
