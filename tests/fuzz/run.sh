@@ -29,7 +29,7 @@ export ASAN_OPTIONS="detect_leaks=1 ${ASAN_OPTIONS-}"
 fuzz() {
   local name=$1 found=$work/$1 kept=tests/fuzz/corpus/$1 time=$seconds
   is_long "$name" || time=$(((seconds + 9) / 10))
-  local options=(-max_total_time="$time" -rss_limit_mb=2048 -timeout=150 -max_len=16384
+  local options=(-max_total_time="$time" -rss_limit_mb=2048 -timeout=200 -max_len=16384
                  -print_final_stats=1 -artifact_prefix="$failures/$name-" --seeds="$found")
   [ ! -f "tests/fuzz/$name.dict" ] || options+=(-dict="tests/fuzz/$name.dict")
   local directories=("$found")

@@ -24,7 +24,8 @@ struct ReadStream {
   std::vector<ReadRequest> requests;
   int refused = 0;  // the status of the refusal that ended it
   bool refused_head = false;
-  // A header that is wrong may be refused before all of it is there, or not before.
+  // What is wrong in a header or in a chunk's line may be refused before all of it is there, or not
+  // before: Beast (1.74) looks for the end of a quoted extension beyond the line's.
   bool refused_early = false;
   bool unfinished = false;  // something of one more request was there
 };
@@ -72,7 +73,7 @@ inline ReadStream read_stream(std::string_view bytes, const http::Limits& limits
         out.refused = reader.refusal().status;
         out.refused_head = reader.is_head();
         out.refused_early =
-            !reader.header_done() && bytes.substr(begin).find("\r\n\r\n") == std::string_view::npos;
+            reader.header_done() || bytes.substr(begin).find("\r\n\r\n") == std::string_view::npos;
         expect(out.refused >= 400 && !reader.refusal().detail.empty(), "a refusal says why");
         return out;
       }
