@@ -169,8 +169,12 @@ Result<int> run_repair(const RepairOptions& o) {
     return written(out, kCheckFailed);
   }
   const auto now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
-  const fs::path original =
+  const std::string dated =
       data.string() + fmt::format(".damaged-{:%Y%m%dT%H%M%SZ}", fmt::gmtime(now));
+  fs::path original = dated;
+  for (int i = 2; fs::exists(fs::symlink_status(original, ec)); ++i) {
+    original = fmt::format("{}-{}", dated, i);
+  }
   if (auto ok = fresh->replace(data, original); !ok) return tl::unexpected(ok.error());
   if (o.json) {
     out.print("{}\n", json_of(*report, true, original.string()));
