@@ -1,5 +1,6 @@
 #include "core/log/rocks_log.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <rocksdb/env.h>
 #include <rocksdb/utilities/debug.h>
@@ -234,10 +235,18 @@ Result<WalScan> RocksLog::judge_beside_a_writer() const {
                                        log_directory().string()));
 }
 
-// Cuts off a torn tail that was never acknowledged.
+// Makes the write-ahead log durable as it is, and cuts off a torn tail that was never acknowledged.
 Result<void> RocksLog::recover(const std::optional<Acked>& acked, RecoveryReport& report) {
   const auto scan = judge(acked);
   if (!scan) return tl::unexpected(scan.error());
+  // The process before may have left an end, or the cutting off of one, in the system's cache. Were
+  // commits to follow in the next file, a power failure that brings back what was there before
+  // would look like damage amid the log.
+  for (const WalScan::Part& part : scan->parts) {
+    const auto file = open_file(part.file, O_RDONLY);
+    if (!file) return tl::unexpected(file.error());
+    if (auto ok = sync_file(*file, part.file); !ok) return ok;
+  }
   if (!scan->damage) return {};
   const WalDamage& d = *scan->damage;
   const auto stem = fmt::format("torn-{}-{}", d.file.stem().string(), d.offset);
