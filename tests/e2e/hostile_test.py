@@ -38,15 +38,16 @@ def mint(key, customer, expires):
     return f"{text}.{base64url(hmac.new(key.encode(), text.encode(), hashlib.sha256).digest())}"
 
 
-def shop_honestly(port, key, stop, results):
-    """Buys one thing after the other, every other one on a new connection, until told to stop."""
+def shop_honestly(port, key, stop, results, newcomer):
+    """Buys one thing after the other until told to stop; every other one on a new connection, if it
+    is to come as a newcomer."""
     took, wrong = [], []
     kept = socket.create_connection(("127.0.0.1", port), PATIENCE, ("127.0.0.9", 0))
     n = 0
     while not stop.wait(0.02) or n < 10:
         n += 1
         begun = time.monotonic()
-        fresh = n % 2 == 0
+        fresh = newcomer and n % 2 == 0
         connection = socket.create_connection(("127.0.0.1", port), PATIENCE,
                                               ("127.0.0.9", 0)) if fresh else kept
         connection.sendall(request("POST", "/v1/sales/honest/purchases",
@@ -81,7 +82,7 @@ class Hostile(Case):
         figure("most that memory grew under hostile clients", f"{cls.most_grown / MIB:.1f} MiB")
 
     @contextlib.contextmanager
-    def beset(self, *options, idle=8, memory=48, limit=None, bound=BOUND, **terms):
+    def beset(self, *options, idle=8, memory=48, limit=None, bound=BOUND, newcomer=True, **terms):
         """A server with a sale "demo" and one at which somebody honest buys meanwhile; gives the
         server. `memory`: the MiB by which it may grow; `limit`: of its descriptors; `bound`: the
         seconds that an honest purchase may take."""
@@ -96,7 +97,8 @@ class Hostile(Case):
             stop = FORK.Event()
             results, sender = FORK.Pipe()
             honest = FORK.Process(target=shop_honestly, args=(
-                server.port, server.read("customer-key").strip(), stop, sender), daemon=True)
+                server.port, server.read("customer-key").strip(), stop, sender, newcomer),
+                daemon=True)
             honest.start()
             try:
                 yield server
@@ -302,9 +304,10 @@ class Hostile(Case):
             limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
             wanted = min(wanted, limit - spare)
             print(f"{wanted} connections: no more than {limit} descriptors are allowed here")
-        # A newcomer stands behind all who came, or left, at the same moment.
+        # All places are taken for a while, so a newcomer may rightly be told that there is none.
         with self.beset("--max-connections", str(wanted + 10), idle=600, limit=limit,
-                        memory=wanted * 8192 / MIB + 16, bound=3.0) as server:
+                        memory=wanted * 8192 / MIB + 16, bound=3.0,
+                        newcomer=False) as server:
             before = self.memory(server, "VmRSS")
             # Each by a process of its own, since they have limits too.
             end, ready = FORK.Event(), FORK.Semaphore(0)
