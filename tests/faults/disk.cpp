@@ -204,10 +204,15 @@ void Replay::advance(std::size_t k, Chance& chance) {
     } else if (o.kind == Kind::failed_sync) {
       // Of a directory nothing is known; a file's bytes are clean to the system from now on.
       if (node.durable.directory) continue;
+      if (!node.cached) {
+        node.cached = node.durable;
+        for (const Pending& p : node.pending) apply(*p.operation, *node.cached);
+      }
       apply_some(node.pending, node.ordered, node.durable, chance);
       node.pending.clear();
     } else {
       node.pending.push_back({at_, &o});
+      if (node.cached) apply(o, *node.cached);
     }
   }
 }
@@ -241,6 +246,10 @@ void Replay::keep_name(NodeId id) {
 Tree Replay::seen() const {
   Tree tree;
   for (const auto& [id, node] : nodes_) {
+    if (node.cached) {
+      tree.nodes[id] = *node.cached;
+      continue;
+    }
     Tree::Node& n = tree.nodes[id] = node.durable;
     for (const Pending& p : node.pending) apply(*p.operation, n);
   }

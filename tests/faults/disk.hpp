@@ -19,6 +19,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <string_view>
@@ -102,6 +103,8 @@ class Replay {
   struct Node {
     Tree::Node durable;
     std::vector<Pending> pending;
+    // What processes see, once a sync has failed: bytes that are not to be written any more.
+    std::optional<Tree::Node> cached;
     bool ordered = false;  // its size is never ahead of its bytes
   };
 
