@@ -123,12 +123,10 @@ class Backup(Case):
     def test_what_the_source_may_still_lose_is_left_out(self):
         with self.server() as server:
             server.open_sale("demo", stock=5)
-            acked = server.path("ACKED-then")
-            shutil.copy(os.path.join(server.data, "ACKED"), acked)
+            acked = server.acked()
             server.buy("demo", "anna", "k")
             server.kill()
-            # As if the process had ended before it could acknowledge the purchase.
-            shutil.copy(acked, os.path.join(server.data, "ACKED"))
+            server.set_acked(acked)
             backup = server.path("backup")
             done = json.loads(server.tool("backup", server.data, backup, "--json"))
             self.assertEqual((done["verified_events"], done["provisional_events"]), (1, 1))

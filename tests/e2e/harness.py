@@ -34,6 +34,17 @@ def eventually(what, condition):
         time.sleep(0.02)
 
 
+def problem_name(reply):
+    """The name of the type of a reply's problem document; fails when the document is none as it
+    should be."""
+    document = reply.json
+    prefix = "urn:fairsale:problem:"
+    assert document["type"].startswith(prefix), document
+    assert document["status"] == reply.status, document
+    assert document["title"] and document["detail"], document
+    return document["type"][len(prefix):]
+
+
 class Reply:
     def __init__(self, status, headers, body):
         self.status = status
@@ -48,12 +59,7 @@ class Reply:
     def problem(self):
         """The name of the problem's type; fails when the answer is none as it should be."""
         assert self.headers["content-type"] == "application/problem+json", self
-        document = self.json
-        prefix = "urn:fairsale:problem:"
-        assert document["type"].startswith(prefix), document
-        assert document["status"] == self.status, document
-        assert document["title"] and document["detail"], document
-        return document["type"][len(prefix):]
+        return problem_name(self)
 
     def __repr__(self):
         return f"{self.status} {self.headers} {self.body[:500]!r}"
@@ -152,6 +158,16 @@ class Server:
             said = self.read(f"log-{self.starts}")
             assert code == 1, f"exit code {code} instead of a refusal:\n{said}"
             return said
+
+    def acked(self):
+        """What is on record as acknowledged; for set_acked()."""
+        with open(os.path.join(self.data, "ACKED"), "rb") as f:
+            return f.read()
+
+    def set_acked(self, acked):
+        """Once it is down: as if it had ended before it could acknowledge what came since then."""
+        with open(os.path.join(self.data, "ACKED"), "wb") as f:
+            f.write(acked)
 
     def kill(self):
         """As the power cut or the OOM killer would."""

@@ -170,12 +170,10 @@ class Log(Case):
     def test_what_nobody_was_promised_is_provisional(self):
         with self.server() as server:
             server.open_sale("demo", stock=5)
-            acked = server.path("ACKED-then")
-            shutil.copy(os.path.join(server.data, "ACKED"), acked)
+            acked = server.acked()
             purchase = server.buy("demo", "anna", "k").json["purchase"]
             server.kill()
-            # As if the process had ended before it could acknowledge the purchase.
-            shutil.copy(acked, os.path.join(server.data, "ACKED"))
+            server.set_acked(acked)
             self.assertEqual([e["provisional"] for e in shown(server)], [False, True])
             self.assertTrue(server.tool("log", "tail", server.data, "-n", "1")
                             .endswith(" (provisional)\n"))

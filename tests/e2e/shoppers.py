@@ -12,7 +12,7 @@ import select
 import socket
 import time
 
-from harness import PATIENCE
+from harness import PATIENCE, problem_name
 
 # Answers that promise that nothing was recorded.
 NOT_RECORDED = (429, 503)
@@ -47,12 +47,7 @@ class Answer:
     def problem(self):
         """The name of the problem's type; fails when the answer is none as it should be."""
         assert b"Content-Type: application/problem+json\r\n" in self.head + b"\r\n", self
-        document = self.json
-        prefix = "urn:fairsale:problem:"
-        assert document["type"].startswith(prefix), document
-        assert document["status"] == self.status, document
-        assert document["title"] and document["detail"], document
-        return document["type"][len(prefix):]
+        return problem_name(self)
 
     def __repr__(self):
         return f"{self.head.decode('latin-1')} {self.body[:500]!r}"

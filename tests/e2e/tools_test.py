@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 
 from harness import PATIENCE, Case, main
@@ -129,8 +128,7 @@ class Tools(Case):
     def test_what_is_provisional_is_marked(self):
         with self.server() as server:
             server.open_sale("demo", stock=5)
-            acked = server.path("ACKED-then")
-            shutil.copy(os.path.join(server.data, "ACKED"), acked)
+            acked = server.acked()
             purchase = server.buy("demo", "anna", "k").json["purchase"]
             server.kill()
 
@@ -150,8 +148,7 @@ class Tools(Case):
                     found.append(out["provisional"])
                 return set(found)
             self.assertEqual(marks(), {False})
-            # As if the process had ended before it could acknowledge the purchase.
-            shutil.copy(acked, os.path.join(server.data, "ACKED"))
+            server.set_acked(acked)
             self.assertEqual(marks(), {True})
             for command, position in [("state", "--at"), ("replay", "--until")]:
                 before = server.tool(command, server.data, position, "1")

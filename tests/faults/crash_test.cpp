@@ -203,21 +203,27 @@ void crash_at(const Disk& disk, const History& history, std::size_t first, std::
   }
 }
 
+// What a run is about: a disk, beside room for what it may hold after a crash.
+struct Machine {
+  Machine() { fs::create_directory(root); }
+
+  TempDir directory;
+  const fs::path root = directory / "disk";
+  Disk disk;
+  History history;
+};
+
 TEST(Crashes, OfPowerAtAnyOperationLoseNothingThatWasAcknowledged) {
   fmt::print("seed {}\n", seed());
   Children children;
   const std::uint64_t runs = soak() ? 140 : 6;
   const std::size_t points = soak() ? 40 : 30;
   each_run(children, "Crashes.*", runs, [&](std::uint64_t, Chance& chance) {
-    TempDir directory;
-    const fs::path root = directory / "disk";
-    fs::create_directory(root);
-    Disk disk;
-    History history;
-    live(root, 1 + static_cast<unsigned>(below(chance, 6)), disk, history, children, chance);
-    expect_all_recorded(disk, root);
+    Machine m;
+    live(m.root, 1 + static_cast<unsigned>(below(chance, 6)), m.disk, m.history, children, chance);
+    expect_all_recorded(m.disk, m.root);
     if (::testing::Test::HasFailure()) return;
-    crash_at(disk, history, 0, points, directory.path(), children, chance);
+    crash_at(m.disk, m.history, 0, points, m.directory.path(), children, chance);
   });
   fmt::print(
       "{} crash points, {} of them kills: {} acknowledged events kept, {} lost; {} notes, {} "
@@ -237,15 +243,11 @@ TEST(Crashes, AmidTheFirstStartLoseNothingThatIsAcknowledgedAfterIt) {
   fmt::print("seed {}\n", seed());
   Children children;
   each_run(children, "Crashes.Amid*", 3, [&](std::uint64_t, Chance& chance) {
-    TempDir directory;
-    const fs::path root = directory / "disk";
-    fs::create_directory(root);
-    Disk disk;
-    History history;
-    live(root, 1, disk, history, children, chance);
-    Replay replay(disk);
-    for (std::size_t k = 0; k < history.lives[0].opened && !::testing::Test::HasFailure(); ++k) {
-      crash_twice(disk, history, replay, k, true, directory.path(), children, chance);
+    Machine m;
+    live(m.root, 1, m.disk, m.history, children, chance);
+    Replay replay(m.disk);
+    for (std::size_t k = 0; k < m.history.lives[0].opened && !::testing::Test::HasFailure(); ++k) {
+      crash_twice(m.disk, m.history, replay, k, true, m.directory.path(), children, chance);
     }
   });
   EXPECT_EQ(children[kLost], 0U);
@@ -257,44 +259,40 @@ TEST(Crashes, LeaveProjectionsThatCanBeMadeRight) {
   fmt::print("seed {}\n", seed());
   Children children;
   each_run(children, "Crashes.LeaveProj*", soak() ? 40 : 3, [&](std::uint64_t, Chance& chance) {
-    TempDir directory;
-    const fs::path root = directory / "disk";
-    fs::create_directory(root);
-    Disk disk;
-    History history;
+    Machine m;
     {
-      Recorder recorder(root, disk);
+      Recorder recorder(m.root, m.disk);
       for (int i = 0; i < 3; ++i) {
-        const Expected expected = history.expected(ULLONG_MAX - 1);
-        Life& life = history.lives.emplace_back();
+        const Expected expected = m.history.expected(ULLONG_MAX - 1);
+        Life& life = m.history.lives.emplace_back();
         life.opened = ULLONG_MAX;
         const auto log =
-            begin_life(root / "data", expected, std::size_t{64} << 20, recorder, children, life);
+            begin_life(m.root / "data", expected, std::size_t{64} << 20, recorder, children, life);
         ASSERT_TRUE(log);
         Witness witness(*log, life, recorder);
         for (int part = 0; part < 3; ++part) {
           trade(witness, {.turns = 4, .threads = 1, .large = part == 0}, chance);
-          const Projected projected = project(witness, root / "data");
+          const Projected projected = project(witness, m.root / "data");
           ASSERT_EQ(projected.told + projected.wrong, "");
         }
       }
     }
-    Replay replay(disk);
+    Replay replay(m.disk);
     std::vector<std::size_t> at;
-    for (int i = 0; i < 30; ++i) at.push_back(any_moment(disk, 0, chance));
+    for (int i = 0; i < 30; ++i) at.push_back(any_moment(m.disk, 0, chance));
     std::sort(at.begin(), at.end());
     for (const std::size_t k : at) {
-      const fs::path left = directory / fmt::format("crash-{}", children[kPoints].load());
+      const fs::path left = m.directory / fmt::format("crash-{}", children[kPoints].load());
       const std::string what =
-          fmt::format("crash before operation {} of {}", k, disk.operations.size());
+          fmt::format("crash before operation {} of {}", k, m.disk.operations.size());
       children.doing(what);
       SCOPED_TRACE(what);
-      Disk rest = crash(disk, replay, k, one_in(chance, 8), left, chance);
+      Disk rest = crash(m.disk, replay, k, one_in(chance, 8), left, chance);
       ++children[kPoints];
       {
         Recorder recorder(left, rest);
         Life life;
-        const auto log = begin_life(left / "data", history.expected(k), std::size_t{64} << 20,
+        const auto log = begin_life(left / "data", m.history.expected(k), std::size_t{64} << 20,
                                     recorder, children, life);
         if (!log) return;
         const Projected projected = project(*log, left / "data");
@@ -354,22 +352,18 @@ TEST(Failures, OfCallsAreFollowedByNoPromiseAndByAStartThatHasEverything) {
   fmt::print("seed {}\n", seed());
   Children children;
   each_run(children, "Failures.OfCalls*", soak() ? 60 : 4, [&](std::uint64_t, Chance& chance) {
-    TempDir directory;
-    const fs::path root = directory / "disk";
-    fs::create_directory(root);
-    Disk disk;
-    History history;
-    live(root, 1 + static_cast<unsigned>(below(chance, 4)), disk, history, children, chance);
-    const Expected expected = history.expected(ULLONG_MAX - 1);
+    Machine m;
+    live(m.root, 1 + static_cast<unsigned>(below(chance, 4)), m.disk, m.history, children, chance);
+    const Expected expected = m.history.expected(ULLONG_MAX - 1);
     for (int i = 0; i < 12 && !::testing::Test::HasFailure(); ++i) {
       const Failure failure = any_failure(chance);
-      const fs::path twin = directory / fmt::format("failure-{}", i);
+      const fs::path twin = m.directory / fmt::format("failure-{}", i);
       const std::string what = fmt::format("failure {}: {} {} after {}{}", i, name_of(failure.call),
                                            failure.error == EIO ? "EIO" : "ENOSPC", failure.after,
                                            failure.lasting ? ", lasting" : "");
       children.doing(what);
       SCOPED_TRACE(what);
-      Disk left{read_tree(root), {}};
+      Disk left{read_tree(m.root), {}};
       write_tree(left.start, twin);
       History after{.before = expected, .lives = {}};
       std::vector<Failed> failed;
@@ -406,7 +400,7 @@ TEST(Failures, OfCallsAreFollowedByNoPromiseAndByAStartThatHasEverything) {
         live(twin, 1, left, after, children, chance);
         EXPECT_GT(left.operations.size(), begun);
       }
-      crash_at(left, after, failed[0].at, 2, directory.path(), children, chance);
+      crash_at(left, after, failed[0].at, 2, m.directory.path(), children, chance);
       fs::remove_all(twin);
     }
   });
@@ -429,19 +423,15 @@ TEST(Failures, OfACommitLeaveNothingThatComesBack) {
   fmt::print("seed {}\n", seed());
   Children children;
   each_run(children, "Failures.OfACommit*", 4, [&](std::uint64_t, Chance& chance) {
-    TempDir directory;
-    const fs::path root = directory / "disk";
-    fs::create_directory(root);
-    Disk disk;
-    History history;
-    live(root, 2, disk, history, children, chance);
+    Machine m;
+    live(m.root, 2, m.disk, m.history, children, chance);
     {
-      Recorder recorder(root, disk);
-      const Expected expected = history.expected(ULLONG_MAX - 1);
-      Life& life = history.lives.emplace_back();
+      Recorder recorder(m.root, m.disk);
+      const Expected expected = m.history.expected(ULLONG_MAX - 1);
+      Life& life = m.history.lives.emplace_back();
       life.opened = ULLONG_MAX;
       const auto log =
-          begin_life(root / "data", expected, std::size_t{64} << 20, recorder, children, life);
+          begin_life(m.root / "data", expected, std::size_t{64} << 20, recorder, children, life);
       ASSERT_TRUE(log);
       recorder.fail(Failure{.call = Call::write,
                             .of = [](std::string_view path) { return path.ends_with(".log"); },
@@ -451,11 +441,11 @@ TEST(Failures, OfACommitLeaveNothingThatComesBack) {
       trade(witness, {.turns = 3, .threads = 1, .large = false}, chance);
       ASSERT_EQ(recorder.failed().size(), 1U);
     }
-    live(root, 1, disk, history, children, chance);
+    live(m.root, 1, m.disk, m.history, children, chance);
     for (int i = 0; i < 12 && !::testing::Test::HasFailure(); ++i) {
-      Replay replay(disk);
-      crash_twice(disk, history, replay, disk.operations.size(), false, directory.path(), children,
-                  chance);
+      Replay replay(m.disk);
+      crash_twice(m.disk, m.history, replay, m.disk.operations.size(), false, m.directory.path(),
+                  children, chance);
     }
   });
   EXPECT_EQ(children[kLost], 0U);
@@ -465,15 +455,11 @@ TEST(Failures, OfReadsLoseNothing) {
   fmt::print("seed {}\n", seed());
   Children children;
   each_run(children, "Failures.OfReads*", soak() ? 40 : 3, [&](std::uint64_t, Chance& chance) {
-    TempDir directory;
-    const fs::path root = directory / "disk";
-    fs::create_directory(root);
-    Disk disk;
-    History history;
-    live(root, 1 + static_cast<unsigned>(below(chance, 4)), disk, history, children, chance);
-    const Expected expected = history.expected(ULLONG_MAX - 1);
+    Machine m;
+    live(m.root, 1 + static_cast<unsigned>(below(chance, 4)), m.disk, m.history, children, chance);
+    const Expected expected = m.history.expected(ULLONG_MAX - 1);
     for (int i = 0; i < 20 && !::testing::Test::HasFailure(); ++i) {
-      const fs::path twin = directory / fmt::format("failure-{}", i);
+      const fs::path twin = m.directory / fmt::format("failure-{}", i);
       const OpenMode mode = one_in(chance, 3) ? OpenMode::read_only : OpenMode::read_write;
       const Failure failure{.call = one_in(chance, 8) ? Call::open : Call::read,
                             .of = {},
@@ -484,7 +470,7 @@ TEST(Failures, OfReadsLoseNothing) {
                                            failure.after, failure.lasting ? ", lasting" : "");
       children.doing(what);
       SCOPED_TRACE(what);
-      write_tree(read_tree(root), twin);
+      write_tree(read_tree(m.root), twin);
       Disk ignored{read_tree(twin), {}};
       Recorder recorder(twin, ignored);
       recorder.fail(failure);
