@@ -5,7 +5,9 @@
 #include <bit>
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <string>
 
 namespace fairsale {
 
@@ -28,6 +30,19 @@ T get_le(const std::byte* in) {
 inline void put_be64(void* out, std::uint64_t v) {
   v = __builtin_bswap64(v);
   std::memcpy(out, &v, sizeof v);
+}
+
+template <std::unsigned_integral T>
+void append_be(std::string& out, T v) {
+  for (int shift = 8 * (static_cast<int>(sizeof v) - 1); shift >= 0; shift -= 8) {
+    out += static_cast<char>(v >> shift & 0xff);
+  }
+}
+
+inline std::uint32_t get_be32(const void* in) {
+  std::uint32_t v;
+  std::memcpy(&v, in, sizeof v);
+  return __builtin_bswap32(v);
 }
 
 inline std::uint64_t get_be64(const void* in) {

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "core/domain/invariant.hpp"
+#include "core/log/little_endian.hpp"
 #include "core/log/rocks_database.hpp"
 
 namespace fairsale {
@@ -20,18 +21,6 @@ constexpr std::size_t kCursorBytes = 12;
 
 rocksdb::Slice slice(std::string_view s) { return {s.data(), s.size()}; }
 
-void append_be(std::string& out, std::uint64_t v, int bytes) {
-  for (int shift = 8 * (bytes - 1); shift >= 0; shift -= 8) {
-    out += static_cast<char>(v >> shift & 0xff);
-  }
-}
-
-std::uint64_t get_be(std::string_view in) {
-  std::uint64_t v = 0;
-  for (const char c : in) v = v << 8 | static_cast<unsigned char>(c);
-  return v;
-}
-
 std::string known_key(std::string_view consumer) { return "K" + std::string(consumer); }
 
 std::string cursor_prefix(std::string_view consumer) {
@@ -45,7 +34,7 @@ std::string cursor_prefix(std::string_view consumer) {
 
 std::string cursor_key(std::string_view consumer, SkuId sku) {
   std::string key = cursor_prefix(consumer);
-  append_be(key, sku.value, 8);
+  append_be(key, sku.value);
   return key;
 }
 
@@ -123,15 +112,13 @@ Result<Cursor> CursorStore::cursor(std::string_view consumer, SkuId sku) const {
         Fault::damaged,
         fmt::format("the outbox's cursor of {} for SKU {:016x} is illegible", consumer, sku.value));
   }
-  const std::string_view bytes = value;
-  return Cursor{Seq{get_be(bytes.substr(0, 8))},
-                static_cast<std::uint32_t>(get_be(bytes.substr(8)))};
+  return Cursor{Seq{get_be64(value.data())}, get_be32(value.data() + 8)};
 }
 
 Result<void> CursorStore::put(std::string_view consumer, SkuId sku, Cursor c) {
   std::string value;
-  append_be(value, c.position.value, 8);
-  append_be(value, c.number, 4);
+  append_be(value, c.position.value);
+  append_be(value, c.number);
   const auto s = impl_->db->Put({}, slice(cursor_key(consumer, sku)), slice(value));
   if (!s.ok()) return rocks_failure("the outbox's cursors cannot be written", s);
   return {};

@@ -180,6 +180,7 @@ struct ProjectionCheck::Impl {
   std::vector<Comparer> comparers;  // by position
   std::size_t done = 0;             // of them, the first
   std::size_t taken = 0;
+  bool outbox = false;  // it is among them
   Stretch stretch;
 };
 
@@ -199,6 +200,7 @@ Result<ProjectionCheck> ProjectionCheck::open(const ProjectionStore& store, SkuI
     const auto claimed = store.coverage(generation, sku);
     if (!claimed) return tl::unexpected(claimed.error());
     impl->comparers.emplace_back(store, generation, sku, *claimed);
+    impl->outbox = impl->outbox || p == StoredProjection::outbox;
   }
   std::stable_sort(
       impl->comparers.begin(), impl->comparers.end(),
@@ -211,7 +213,7 @@ Result<ProjectionCheck> ProjectionCheck::open(const ProjectionStore& store, SkuI
 void ProjectionCheck::on(const Sale& sale, const Decision& d) {
   if (impl_->done == impl_->comparers.size()) return;
   collect(impl_->stretch, sale, d);
-  collect_message(impl_->stretch, sale, d);
+  if (impl_->outbox) collect_message(impl_->stretch, sale, d);
 }
 
 Result<void> ProjectionCheck::after_block(const Sale& sale) {

@@ -474,7 +474,7 @@ Result<bool> Projector::heal() {
       return true;
     }
     if (!more) return healed();
-    auto fold = SaleFold::from_snapshot(log_, sku, *known);
+    auto fold = SaleFold::from_snapshot(log_, sku, *known, options_.outbox);
     if (!fold) {
       give_up_on(sku, fold.error());
       return true;

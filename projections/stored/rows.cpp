@@ -69,9 +69,7 @@ class Reader {
 
 std::string numbered_key(std::string_view prefix, std::uint64_t n) {
   std::string key(prefix);
-  char raw[8];
-  put_be64(raw, n);
-  key.append(raw, sizeof raw);
+  append_be(key, n);
   return key;
 }
 
@@ -81,12 +79,6 @@ std::optional<std::uint64_t> number_of(std::string_view prefix, std::string_view
 }
 
 constexpr std::size_t kMessageKey = 12;  // position and number
-
-std::uint32_t get_be32(const char* at) {
-  std::uint32_t n = 0;
-  for (int i = 0; i < 4; ++i) n = n << 8 | static_cast<unsigned char>(at[i]);
-  return n;
-}
 
 // Of a log.
 bool is_time(Timestamp t) { return t.value >= 0 && t.value <= kMaxTimestampMs; }
@@ -137,7 +129,7 @@ StoredRow encode(const TimelineRow& r) {
 
 std::string message_key(Seq position, std::uint32_t number) {
   std::string key = numbered_key({}, position.value);
-  for (int shift = 24; shift >= 0; shift -= 8) key += static_cast<char>(number >> shift & 0xff);
+  append_be(key, number);
   return key;
 }
 

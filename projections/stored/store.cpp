@@ -80,30 +80,24 @@ rocksdb::Options database_options() {
 
 rocksdb::Slice slice(std::string_view s) { return {s.data(), s.size()}; }
 
-void append_be64(std::string& out, std::uint64_t v) {
-  char raw[8];
-  put_be64(raw, v);
-  out.append(raw, sizeof raw);
-}
-
 std::string prefix_of(char kind, GenerationId g) {
   std::string key;
   key.reserve(kSkuPrefix + 9);
   key += kind;
   key += static_cast<char>(g.projection);
-  for (int shift = 24; shift >= 0; shift -= 8) key += static_cast<char>(g.number >> shift & 0xff);
+  append_be(key, g.number);
   return key;
 }
 
 std::string coverage_key(GenerationId g, SkuId sku) {
   std::string key = prefix_of('M', g);
-  append_be64(key, sku.value);
+  append_be(key, sku.value);
   return key;
 }
 
 std::string row_key(GenerationId g, SkuId sku, std::string_view key) {
   std::string out = prefix_of('R', g);
-  append_be64(out, sku.value);
+  append_be(out, sku.value);
   out += key;
   return out;
 }

@@ -69,7 +69,7 @@ struct TestConsumer final : Consumer {
 
 // What a consumer is to have got by now, made from the log alone.
 std::vector<MessageRow> said(const EventLog& log, SkuId sku) {
-  SaleFold fold(sku);
+  SaleFold fold(sku, true);
   std::vector<MessageRow> all;
   for (;;) {
     const auto piece = fold.next(log, 1'000'000, Seq{0});

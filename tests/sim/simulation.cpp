@@ -426,7 +426,7 @@ void Simulation::judge_rot(const Outcome::Rotten& rotten) {
          "a fold over damage is refused, and damage is called damage");
     const bool passed_over = snapshot && *snapshot && (*snapshot)->head.seq >= rotten.last;
     must(from_snapshot.has_value() == passed_over, "only a snapshot leads past damage");
-    SaleFold piecewise(rotten.sku);
+    SaleFold piecewise(rotten.sku, true);
     must(!piecewise.next(log_, ~0ULL).has_value(), "a fold in pieces over damage is refused");
   }
   log_.repair();
@@ -461,7 +461,7 @@ void Simulation::project(Chance& c) {
 
 void Simulation::catch_up(unsigned i) {
   Shelf& shelf = shelves_[i];
-  auto fold = SaleFold::from_snapshot(log_, witness_.id(i), shelf.position);
+  auto fold = SaleFold::from_snapshot(log_, witness_.id(i), shelf.position, true);
   must(fold.has_value(), "a sound log folds");
   for (;;) {
     const auto piece = fold->next(log_, 40, shelf.position);
@@ -515,7 +515,7 @@ void Simulation::look_at_rows(unsigned i) {
   const Sale& expected = witness_.sale(i);
   const Shelf& shelf = shelves_[i];
   Shelf fresh;
-  SaleFold rows(id);
+  SaleFold rows(id, true);
   const auto piece = rows.next(log_, ~0ULL);
   must(piece && fresh.add(piece->stretch), "a sound log folds in pieces");
   must(fresh.rows == shelf.rows && fresh.document == shelf.document,
