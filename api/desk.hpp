@@ -29,9 +29,8 @@ namespace fairsale::api {
 // The projections of one shard; they live on its thread.
 struct ShardProjections {
   // What is to be stored goes into `queue`, if there is one.
-  ShardProjections(AvailabilityBoard& board, StretchQueue* queue, bool outbox)
-      : availability(board) {
-    if (queue != nullptr) stored.emplace(availability, *queue, outbox);
+  ShardProjections(AvailabilityBoard& board, StretchQueue* queue) : availability(board) {
+    if (queue != nullptr) stored.emplace(availability, *queue);
     // In this order: what is stored has been rendered.
     if (stored) all = Observers({&availability, &line, &*stored});
   }

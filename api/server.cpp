@@ -122,8 +122,8 @@ Result<void> serve(const ServerConfig& config,
                                        .report = report_projections});
   }
   for (std::size_t i = 0; i < config.workers; ++i) {
-    projections.push_back(std::make_unique<ShardProjections>(
-        board, projector ? &projector->queue(i) : nullptr, false));
+    projections.push_back(
+        std::make_unique<ShardProjections>(board, projector ? &projector->queue(i) : nullptr));
     observers.push_back(&projections.back()->all);
   }
   SequencerOptions options;

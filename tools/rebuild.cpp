@@ -74,7 +74,7 @@ Result<int> run_rebuild(RebuildOptions o) {
   } else if (o.directory.empty()) {
     return fail(Fault::invalid, "give a data directory, or --server and the URL of a server");
   }
-  RebuildOrder order{.projections = {kAlwaysStored.begin(), kAlwaysStored.end()},
+  RebuildOrder order{.projections = {kStoredProjections.begin(), kStoredProjections.end()},
                      .force = o.force,
                      .drop_old = o.drop_old,
                      .progress = {}};
@@ -128,8 +128,7 @@ void add_rebuild(CLI::App& app, int& exit_code) {
   c->footer(
       "  fairsale rebuild DATA [PROJECTION]\n"
       "  fairsale rebuild --server URL [PROJECTION]\n"
-      "Projections: availability, timeline and orders, which are meant when none is named; and\n"
-      "outbox, which is kept when messages are delivered. Through a\n"
+      "Projections: availability, timeline, orders and outbox; all when none is named. Through a\n"
       "server the new generation is built while sales go on and becomes current in one step. It\n"
       "does not when its digest differs from that of the current one at the same position, unless\n"
       "--force is given. The generation before it is kept until it is dropped. What is\n"

@@ -65,7 +65,7 @@ void ProjectionFollower::seed(SkuId sku, const Sale& sale) {
 void ProjectionFollower::on_decision(SkuId, const Sale& sale, const Decision& d) {
   if (!active_) return;
   collect(open_, sale, d);
-  if (outbox_) collect_message(open_, sale, d);
+  collect_message(open_, sale, d);
 }
 
 void ProjectionFollower::on_commit(SkuId sku, const Sale& sale) {

@@ -62,9 +62,8 @@ class StretchQueue {
 // it passes on; on the shard's thread throughout.
 class ProjectionFollower final : public SaleObserver {
  public:
-  // Messages are collected for the outbox when it is kept.
-  ProjectionFollower(const AvailabilityProjection& availability, StretchQueue& queue, bool outbox)
-      : availability_(availability), queue_(queue), outbox_(outbox) {}
+  ProjectionFollower(const AvailabilityProjection& availability, StretchQueue& queue)
+      : availability_(availability), queue_(queue) {}
 
   // What is decided before goes by unseen: recovery is caught up on from the log. Call before the
   // shard's first turn.
@@ -82,7 +81,6 @@ class ProjectionFollower final : public SaleObserver {
  private:
   const AvailabilityProjection& availability_;
   StretchQueue& queue_;
-  bool outbox_;
   bool active_ = false;
   Stretch open_;                                         // of the SKU whose decisions are coming in
   std::vector<Stretch> turn_;                            // finished

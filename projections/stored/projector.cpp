@@ -161,10 +161,6 @@ Result<void> Projector::open_store() {
     const auto known = store->catalog(p);
     if (!known) return tl::unexpected(known.error());
     CatalogEntry entry = known->value_or(CatalogEntry{});
-    if (!kept(p)) {
-      entries[index_of(p)] = std::move(entry);
-      continue;
-    }
     if (!*known || entry.version != version_of(p)) {
       // Rows of another version say nothing any more.
       for (Generation& g : entry.generations) g.state = GenerationState::dropped;
@@ -257,7 +253,6 @@ void Projector::follow_catalog() {
   std::vector<Target> before;
   before.swap(targets_);
   for (const StoredProjection p : kStoredProjections) {
-    if (!kept(p)) continue;
     for (const Generation& g : catalog_[index_of(p)].generations) {
       if (g.state != GenerationState::current && g.state != GenerationState::building) continue;
       Target t{.id = {p, g.number}, .current = g.state == GenerationState::current};
@@ -301,7 +296,6 @@ template <class Change>
 GenerationChange Projector::change_catalog(StoredProjection p, Change&& change) {
   {
     const std::scoped_lock lock(mutex_);
-    if (!kept(p)) return GenerationChange::unknown;
     if (!store_) return GenerationChange::unavailable;
     CatalogEntry next = catalog_[index_of(p)];
     const GenerationChange outcome = change(next);
@@ -474,7 +468,7 @@ Result<bool> Projector::heal() {
       return true;
     }
     if (!more) return healed();
-    auto fold = SaleFold::from_snapshot(log_, sku, *known, options_.outbox);
+    auto fold = SaleFold::from_snapshot(log_, sku, *known);
     if (!fold) {
       give_up_on(sku, fold.error());
       return true;
@@ -602,7 +596,6 @@ std::vector<ProjectionStatus> Projector::status() const {
   std::vector<ProjectionStatus> all;
   const std::scoped_lock lock(mutex_);
   for (const StoredProjection p : kStoredProjections) {
-    if (!kept(p)) continue;
     ProjectionStatus s{.projection = p};
     all.push_back(s);
     if (!store_ || failing_) continue;

@@ -66,9 +66,7 @@ enum class GenerationChange {
 
 struct ProjectorOptions {
   std::filesystem::path directory;  // of the store; see projections_directory()
-  // Whether the outbox is kept. When it is not, what there is of it stays as it is, behind the log.
-  bool outbox = false;
-  std::uint64_t piece = 8192;  // events that are folded between two looks at the queues
+  std::uint64_t piece = 8192;       // events that are folded between two looks at the queues
   // Told of each SKU of which the current outbox has more messages, on the thread that works.
   std::function<void(SkuId)> outbox_grew;
   // Told what goes wrong, on the thread that works.
@@ -111,7 +109,6 @@ class Projector {
   // To be told when a read finds damage: the store is moved aside and built anew.
   void suspect(const Error&);
 
-  // Of the projections that are kept.
   std::vector<ProjectionStatus> status() const;
   // Why the store is unavailable, or what keeps a SKU's log from being read.
   std::optional<Error> error() const;
@@ -132,7 +129,6 @@ class Projector {
   };
   using Entries = std::array<CatalogEntry, kStoredProjections.size()>;
   static std::size_t index_of(StoredProjection p) { return static_cast<std::size_t>(p) - 1; }
-  bool kept(StoredProjection p) const { return p != StoredProjection::outbox || options_.outbox; }
 
   void run();
   bool available();

@@ -33,10 +33,6 @@ inline constexpr std::array kStoredProjections{StoredProjection::availability,
                                                StoredProjection::timeline, StoredProjection::orders,
                                                StoredProjection::outbox};
 
-// Those that every server with a data directory keeps.
-inline constexpr std::array kAlwaysStored{StoredProjection::availability,
-                                          StoredProjection::timeline, StoredProjection::orders};
-
 // Stable, as in the API and the CLI.
 std::string_view name_of(StoredProjection);
 std::optional<StoredProjection> stored_projection(std::string_view name);

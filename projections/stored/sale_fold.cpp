@@ -8,25 +8,24 @@ namespace {
 
 class CollectingSink final : public DecisionSink {
  public:
-  CollectingSink(Stretch& out, const Sale& sale, Seq known, bool outbox)
-      : out_(out), sale_(sale), known_(known), outbox_(outbox) {}
+  CollectingSink(Stretch& out, const Sale& sale, Seq known)
+      : out_(out), sale_(sale), known_(known) {}
   void on(const Decision& d) override {
     if (sale_.seq() <= known_) return;
     collect(out_, sale_, d);
-    if (outbox_) collect_message(out_, sale_, d);
+    collect_message(out_, sale_, d);
   }
 
  private:
   Stretch& out_;
   const Sale& sale_;
   Seq known_;
-  bool outbox_;
 };
 
 }  // namespace
 
-Result<SaleFold> SaleFold::from_snapshot(const EventLog& log, SkuId sku, Seq known, bool outbox) {
-  SaleFold fold(sku, outbox);
+Result<SaleFold> SaleFold::from_snapshot(const EventLog& log, SkuId sku, Seq known) {
+  SaleFold fold(sku);
   if (known.value == 0) return fold;
   auto snapshot = log.snapshot(sku, known);
   if (!snapshot) return tl::unexpected(snapshot.error());
@@ -39,7 +38,7 @@ Result<SaleFold> SaleFold::from_snapshot(const EventLog& log, SkuId sku, Seq kno
 
 Result<SaleFold::Piece> SaleFold::next(const EventLog& log, std::uint64_t events, Seq known) {
   Piece piece{.stretch = {.sku = sku_, .from = head_.seq, .to = head_.seq}, .at_end = true};
-  CollectingSink sink(piece.stretch, sale_, known, outbox_);
+  CollectingSink sink(piece.stretch, sale_, known);
   std::optional<Error> error;
   const auto damaged = [&](Seq at, std::string_view what) {
     error = Error{Fault::damaged,

@@ -9,11 +9,11 @@ namespace fairsale {
 
 class SaleFold {
  public:
-  // Starts at the log's first event. Messages are collected for the outbox when it is kept.
-  SaleFold(SkuId sku, bool outbox) : sku_(sku), outbox_(outbox) {}
+  // Starts at the log's first event.
+  explicit SaleFold(SkuId sku) : sku_(sku) {}
   // Starts at the newest snapshot at or before `known`, if there is one: for who needs nothing of
   // what comes before.
-  static Result<SaleFold> from_snapshot(const EventLog& log, SkuId sku, Seq known, bool outbox);
+  static Result<SaleFold> from_snapshot(const EventLog& log, SkuId sku, Seq known);
 
   struct Piece {
     Stretch stretch;      // what the piece's events changed; from == to when there were none
@@ -30,7 +30,6 @@ class SaleFold {
 
  private:
   SkuId sku_;
-  bool outbox_;
   Sale sale_;
   Head head_;
 };

@@ -11,7 +11,7 @@ import time
 
 from harness import PATIENCE, Case, ended, eventually, finish, main
 
-PROJECTIONS = ("availability", "timeline", "orders")
+PROJECTIONS = ("availability", "timeline", "orders", "outbox")
 
 
 def status(server):
@@ -118,7 +118,7 @@ class Projections(Case):
             online = ("rebuild", "--server", server.url, "--operator-token-file",
                       server.path("operator-token"), "--json")
             out = json.loads(server.tool(*online))
-            self.assertEqual([p["generation"] for p in out["projections"]], [2, 2, 2])
+            self.assertEqual([p["generation"] for p in out["projections"]], [2, 2, 2, 2])
             self.assertTrue(all(p["switched"] for p in out["projections"]))
             out = json.loads(server.tool(*online, "orders", "--force", "--drop-old"))
             self.assertEqual([p["generation"] for p in out["projections"]], [3])

@@ -35,7 +35,6 @@ Projected project(EventLog& log, const std::filesystem::path& data) {
   Projected out;
   Projector projector(log, 1,
                       {.directory = projections_directory(data),
-                       .outbox = true,
                        .piece = 100,
                        .report = [&out](const Error& e) { out.told = e.message; },
                        .retry_after = std::chrono::milliseconds(0)});

@@ -155,7 +155,7 @@ class Server final : public http::Service {
   MemoryLog log_;
   ManualClock clock_{kOpening};
   AvailabilityBoard board_;
-  ShardProjections projections_{board_, nullptr, false};
+  ShardProjections projections_{board_, nullptr};
   std::vector<SaleObserver*> observers_{&projections_.all};
   std::unique_ptr<Engine> engine_;
   ServerConfig config_;

@@ -28,7 +28,6 @@ struct Life {
         clock(the_clock),
         projector(event_log, 1,
                   {.directory = directory,
-                   .outbox = true,
                    .piece = piece,
                    .outbox_grew =
                        [this](SkuId sku) {
@@ -37,7 +36,7 @@ struct Life {
                    .report = [this](const Error& e) { said.push_back(e.message); },
                    .retry_after = std::chrono::milliseconds(0),
                    .env = env}),
-        follower(availability, projector.queue(0), true) {
+        follower(availability, projector.queue(0)) {
     const auto heads = log.heads();
     for (const SkuHead& head : *heads) {
       auto folded = fold(log, head, FoldFrom::snapshot, &observers);

@@ -69,7 +69,7 @@ struct TestConsumer final : Consumer {
 
 // What a consumer is to have got by now, made from the log alone.
 std::vector<MessageRow> said(const EventLog& log, SkuId sku) {
-  SaleFold fold(sku, true);
+  SaleFold fold(sku);
   std::vector<MessageRow> all;
   for (;;) {
     const auto piece = fold.next(log, 1'000'000, Seq{0});
@@ -221,17 +221,6 @@ TEST_F(Outbox, AnOlderLogIsDeliveredOnFromItsEnd) {
   EXPECT_EQ(after.got, std::vector<std::string>{"demo:4:0 reserved c9"});
   ASSERT_EQ(trouble.size(), 1u);
   EXPECT_NE(trouble[0].find("ends at position 3"), std::string::npos) << trouble[0];
-}
-
-TEST_F(Outbox, WithoutItNothingIsKept) {
-  live();
-  life->now("demo", scheduled("demo", 5));
-  deliver();
-  die();
-  Projector projector(log, 1, {.directory = projections_directory(dir.path())});
-  ASSERT_TRUE(projector.begin());
-  EXPECT_EQ(projector.status().size(), kStoredProjections.size() - 1);
-  EXPECT_EQ(projector.rebuild(StoredProjection::outbox, true), GenerationChange::unknown);
 }
 
 // Kills, consumers that fail anywhere, lost queues: in the end each message has arrived, in order,

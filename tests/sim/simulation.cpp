@@ -22,7 +22,7 @@ struct Shard {
   Shard(EventLog& log, const Clock& clock, AvailabilityBoard& board, StretchQueue& queue,
         Witness& witness, const SequencerOptions& options)
       : availability(board),
-        follower(availability, queue, true),
+        follower(availability, queue),
         observers({&availability, &line, &follower, &witness}),
         sequencer(log, clock, observers, options) {}
 
@@ -426,7 +426,7 @@ void Simulation::judge_rot(const Outcome::Rotten& rotten) {
          "a fold over damage is refused, and damage is called damage");
     const bool passed_over = snapshot && *snapshot && (*snapshot)->head.seq >= rotten.last;
     must(from_snapshot.has_value() == passed_over, "only a snapshot leads past damage");
-    SaleFold piecewise(rotten.sku, true);
+    SaleFold piecewise(rotten.sku);
     must(!piecewise.next(log_, ~0ULL).has_value(), "a fold in pieces over damage is refused");
   }
   log_.repair();
@@ -461,7 +461,7 @@ void Simulation::project(Chance& c) {
 
 void Simulation::catch_up(unsigned i) {
   Shelf& shelf = shelves_[i];
-  auto fold = SaleFold::from_snapshot(log_, witness_.id(i), shelf.position, true);
+  auto fold = SaleFold::from_snapshot(log_, witness_.id(i), shelf.position);
   must(fold.has_value(), "a sound log folds");
   for (;;) {
     const auto piece = fold->next(log_, 40, shelf.position);
@@ -515,7 +515,7 @@ void Simulation::look_at_rows(unsigned i) {
   const Sale& expected = witness_.sale(i);
   const Shelf& shelf = shelves_[i];
   Shelf fresh;
-  SaleFold rows(id, true);
+  SaleFold rows(id);
   const auto piece = rows.next(log_, ~0ULL);
   must(piece && fresh.add(piece->stretch), "a sound log folds in pieces");
   must(fresh.rows == shelf.rows && fresh.document == shelf.document,

@@ -83,11 +83,9 @@ Result<std::vector<Rebuilt>> rebuild_at_rest(const std::string& directory,
   std::error_code ec;
   const bool fresh = !std::filesystem::exists(at / "CURRENT", ec);
   Projector projector(*store->log, 0,
-                      {.directory = at,
-                       .outbox = std::find(order.projections.begin(), order.projections.end(),
-                                           StoredProjection::outbox) != order.projections.end(),
-                       .piece = 65'536,
-                       .report = [](const Error& e) { fmt::print(stderr, "{}\n", e.message); }});
+                      {.directory = at, .piece = 65'536, .report = [](const Error& e) {
+                         fmt::print(stderr, "{}\n", e.message);
+                       }});
   if (auto ok = projector.begin(); !ok) return tl::unexpected(ok.error());
   // Those before the current one go first: only so many may be kept.
   if (order.drop_old) {
