@@ -179,7 +179,6 @@ class SaleAudit final : public DecisionSink {
       return false;
     }
     if (report_.blocks == 0) report_.first = h.time;
-    left_ = block.payload();
     const auto decoded = block.for_each(
         [&](Seq seq, const Event& event) {
           if (whole_) take(seq, h.time, event);
@@ -211,11 +210,6 @@ class SaleAudit final : public DecisionSink {
   }
 
   void take(Seq seq, Timestamp at, const Event& event) {
-    const std::size_t n = encoder_.encode(event, encoded_.data());
-    if (n > left_.size() || std::memcmp(encoded_.data(), left_.data(), n) != 0) {
-      return broken({Check::canonical, seq, seq, "the only encoding of the event", "other bytes"});
-    }
-    left_ = left_.subspan(n);
     at_ = at;
     if (fairness_) {
       fairness_->before(seq, at, event);
@@ -498,9 +492,6 @@ class SaleAudit final : public DecisionSink {
   Timestamp at_;
   std::optional<FairnessCheck> fairness_;
   std::optional<ProjectionCheck> projections_;
-  EventEncoder encoder_;
-  std::array<std::byte, kMaxEventBytes> encoded_;
-  std::span<const std::byte> left_;  // of the block's payload
 };
 
 }  // namespace
@@ -508,7 +499,6 @@ class SaleAudit final : public DecisionSink {
 std::string_view name_of(Check c) {
   switch (c) {
     case Check::block: return "block";
-    case Check::canonical: return "canonical";
     case Check::name: return "name";
     case Check::invariant: return "invariant";
     case Check::snapshot: return "snapshot";

@@ -4,8 +4,7 @@
 // What is checked of each sale:
 //   block       every block is whole (CRC, digest), follows the one before it without a gap, is
 //               chained to it and not earlier; the last one is what the recorded head says, and
-//               nothing lies behind it
-//   canonical   the decoded events, encoded again, give the stored bytes
+//               nothing lies behind it; its bytes are the only ones of its events (EventDecoder)
 //   name        the sale lies under its own SKU's id
 //   invariant   after each event free, held and sold add up and no limit is passed; at snapshots
 //               and at the end everything is recounted (Sale::check)
@@ -37,15 +36,7 @@
 
 namespace fairsale::audit {
 
-enum class Check : std::uint8_t {
-  block,
-  canonical,
-  name,
-  invariant,
-  snapshot,
-  projection,
-  saved_head
-};
+enum class Check : std::uint8_t { block, name, invariant, snapshot, projection, saved_head };
 
 std::string_view name_of(Check);
 
