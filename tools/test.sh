@@ -5,7 +5,7 @@
 #   --asan --tsan   the tests under AddressSanitizer + UBSan, or ThreadSanitizer
 #   --clang         the tests of a build by clang 14
 #   --tidy          clang-tidy
-#   --fuzz [SECONDS]  the fuzz targets under libFuzzer, that long each (600), two at a time
+#   --fuzz [SECONDS]  the fuzz targets under libFuzzer, that long each (600), two a core at a time
 #   --format-check  the format of the sources
 # And:
 #   --soak          the long tests as well, then the fuzz targets, and the table of what was counted

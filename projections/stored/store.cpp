@@ -10,7 +10,9 @@
 #include <rocksdb/write_batch.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdarg>
+#include <cstring>
 
 #include "core/domain/invariant.hpp"
 #include "core/log/data_directory.hpp"
@@ -40,6 +42,16 @@ tl::unexpected<Error> rocks_failure(std::string_view what, const rocksdb::Status
   if (s.IsBusy() || s.IsIncomplete() || s.IsTryAgain()) fault = Fault::busy;
   return fail(fault,
               fmt::format("the store of projections {}: RocksDB says: {}", what, s.ToString()));
+}
+
+// Whether a failure that RocksDB passes on says nothing of the files: they are locked, or the
+// system does not let them be opened now.
+bool of_the_machine(const std::string& text) {
+  if (text.find("lock") != std::string::npos) return true;
+  for (const int error : {EMFILE, ENFILE, ENOMEM, EACCES, EPERM, EROFS}) {
+    if (text.find(std::strerror(error)) != std::string::npos) return true;
+  }
+  return false;
 }
 
 tl::unexpected<Error> illegible(std::string_view what) {
@@ -383,8 +395,7 @@ Result<std::unique_ptr<ProjectionStore>> ProjectionStore::open(const fs::path& d
   if (!s.ok()) {
     auto e = rocks_failure(fmt::format("{} cannot be opened", directory.string()), s);
     // Files that are not what they should be come as any kind of failure; only these are others.
-    if (!s.IsNoSpace() && !s.IsBusy() && !s.IsLockLimit() &&
-        s.ToString().find("lock") == std::string::npos) {
+    if (!s.IsNoSpace() && !s.IsBusy() && !s.IsLockLimit() && !of_the_machine(s.ToString())) {
       e.value().fault = Fault::damaged;
     }
     return e;

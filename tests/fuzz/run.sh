@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the fuzz targets under libFuzzer, two at a time, after
+# Runs the fuzz targets under libFuzzer, two at a time on each core, after
 #   cmake --preset fuzz && cmake --build --preset fuzz
 #   tests/fuzz/run.sh [SECONDS [TARGET...]]
 # SECONDS (600 unless given) for each whose bytes come from outside: over the network, from a user,
@@ -54,6 +54,7 @@ report() {
   printf '%-12s FAILED; again: %s %s (all of it: %s)\n' "$name" "$bin/fuzz_$name" "$input" "$log"
 }
 
+together=$((2 * $(nproc)))
 executions=0
 crashes=0
 declare -A running=()
@@ -64,7 +65,7 @@ next_to_end() {
   unset "running[$pid]"
 }
 for name in "${targets[@]}"; do
-  [ ${#running[@]} -lt 2 ] || next_to_end
+  [ ${#running[@]} -lt "$together" ] || next_to_end
   fuzz "$name" &
   running[$!]=$name
 done

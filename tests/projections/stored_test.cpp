@@ -6,6 +6,8 @@
 #include <rocksdb/env.h>
 #include <rocksdb/file_system.h>
 
+#include <cerrno>
+#include <cstring>
 #include <fstream>
 #include <map>
 #include <set>
@@ -588,6 +590,43 @@ TEST_F(Stored, AFullDiskLeavesReadsAndSalesAloneAndIsMadeUpFor) {
   life.settle();
   expect_at_head(life);
   expect_right(life);
+}
+
+// A file system that has no descriptors left for tables.
+class NoDescriptors : public rocksdb::FileSystemWrapper {
+ public:
+  NoDescriptors() : FileSystemWrapper(rocksdb::FileSystem::Default()) {}
+  const char* Name() const override { return "NoDescriptors"; }
+
+  rocksdb::IOStatus NewSequentialFile(const std::string& name, const rocksdb::FileOptions& options,
+                                      std::unique_ptr<rocksdb::FSSequentialFile>* file,
+                                      rocksdb::IODebugContext* dbg) override {
+    if (none) return rocksdb::IOStatus::IOError(name, std::strerror(EMFILE));
+    return FileSystemWrapper::NewSequentialFile(name, options, file, dbg);
+  }
+
+  bool none = false;
+};
+
+TEST_F(Stored, AStoreThatCannotBeOpenedNowIsNotTakenForADamagedOne) {
+  const auto files = std::make_shared<NoDescriptors>();
+  const auto env = rocksdb::NewCompositeEnv(files);
+  {
+    Life life(log, directory(), clock, 8192, env.get());
+    sell(life, 3);
+    life.settle();
+  }
+  files->none = true;
+  {
+    Life life(log, directory(), clock, 8192, env.get());
+    life.settle();
+    EXPECT_EQ(life.status(StoredProjection::orders).state, ProjectionStatus::State::unavailable);
+    files->none = false;
+    for (int i = 0; i < 10; ++i) life.settle();
+    expect_at_head(life);
+    expect_right(life);
+  }
+  EXPECT_FALSE(fs::exists(directory().string() + ".damaged-1"));
 }
 
 TEST_F(Stored, DamageThatAReadFindsIsHealedAsWell) {
