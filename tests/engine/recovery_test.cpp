@@ -92,7 +92,7 @@ TEST(Recovery, ALogThatDoesNotLeadToItsHeadIsRefused) {
   Shop shop(log);
   trade(shop, "a", 10);
   SkuHead head = head_of(log);
-  head.head.digest.bytes[0] ^= 1;
+  head.head.digest.bytes[0] ^= std::byte{1};
   const auto folded = fold(log, head, FoldFrom::start, nullptr);
   ASSERT_FALSE(folded);
   EXPECT_EQ(folded.error().fault, Fault::damaged);

@@ -41,29 +41,34 @@ class Plant:
         self.name = name
         self.what = what
         self.file = None
-        self.old = []
-        self.new = []
+        self.edits = []  # pairs of old and new lines
         self.commands = []
         self.explained = None
 
     def planted(self, source):
         """The source with the bug in it."""
-        old = "".join(line + "\n" for line in self.old)
-        found = ("\n" + source).count("\n" + old)
-        if found != 1:
-            raise Trouble(f"{self.name}: its old text stands {found} times in {self.file}, "
-                          f"not once; mend tests/mutation/plants")
-        at = ("\n" + source).index("\n" + old)
-        return source[:at] + "".join(line + "\n" for line in self.new) + source[at + len(old):]
+        source = "\n" + source
+        for old, new in self.edits:
+            before = "\n" + "".join(line + "\n" for line in old)
+            if (found := source.count(before)) != 1:
+                raise Trouble(f"{self.name}: this stands {found} times in {self.file}, not once; "
+                              f"mend tests/mutation/plants:{before}")
+            source = source.replace(before, "\n" + "".join(line + "\n" for line in new))
+        return source[1:]
 
     def targets(self):
         return {t for command in self.commands for t in targets_of(command)}
 
 
+def split(command):
+    """NAME=VALUE..., the program and its arguments."""
+    at = next(i for i, word in enumerate(command) if "=" not in word)
+    return command[:at], command[at], command[at + 1:]
+
+
 def targets_of(command):
-    program = command[0]
-    return E2E if program == "e2e" else (program, "fairsaled") if program == "linear_test" else (
-        program,)
+    program = split(command)[1]
+    return E2E if program == "e2e" else (program,)
 
 
 def read_plants(path):
@@ -80,9 +85,11 @@ def read_plants(path):
         if kind == "@":
             plant.file = rest.strip()
         elif kind == "-":
-            plant.old.append(rest)
-        elif kind == "+":
-            plant.new.append(rest)
+            if not plant.edits or plant.edits[-1][1]:
+                plant.edits.append(([], []))
+            plant.edits[-1][0].append(rest)
+        elif kind == "+" and plant.edits:
+            plant.edits[-1][1].append(rest)
         elif kind == "!":
             plant.commands.append(tuple(shlex.split(rest)))
         elif kind == "?":
@@ -90,7 +97,7 @@ def read_plants(path):
         else:
             raise Trouble(f"{path}, line {number}: {line}")
     for p in plants:
-        if not (p.file and p.old and p.commands):
+        if not (p.file and p.edits and p.commands):
             raise Trouble(f"{p.name}: a plant needs a file, old text and a command")
     if len({p.name for p in plants}) != len(plants):
         raise Trouble("two plants have the same name")
@@ -107,7 +114,8 @@ class Tree:
         # Trees are alike to ccache: paths are relative, and nothing debugs them. Tests that choose
         # at random choose the same each time.
         self.environment = dict(os.environ, CCACHE_BASEDIR=str(self.root), TMPDIR=scratch,
-                                PYTHONDONTWRITEBYTECODE="1", RC_PARAMS="noshrink=1 seed=1")
+                                GTEST_FAIL_FAST="1", PYTHONDONTWRITEBYTECODE="1",
+                                RC_PARAMS="noshrink=1 seed=1")
         for name in ("FAIRSALE_FIGURES", "CMAKE_BUILD_TYPE", "CXXFLAGS"):
             self.environment.pop(name, None)
 
@@ -157,13 +165,15 @@ class Tree:
         return None if code == 0 else out[-3000:]
 
     def run(self, command, seconds):
-        program, *rest = command
-        bin = self.build / "bin"
-        if program != "e2e":
-            return self.call([str(bin / program), *rest], seconds)
-        return self.call([sys.executable, str(self.root / "tests/e2e" / f"{rest[0]}_test.py"),
-                          "--fairsaled", str(bin / "fairsaled"), "--fairsale",
-                          str(bin / "fairsale"), *rest[1:]], seconds)
+        variables, program, rest = split(command)
+        programs = self.build / "bin"
+        line = [str(programs / program), *rest]
+        if program == "e2e":
+            line = [sys.executable, str(self.root / "tests/e2e" / f"{rest[0]}_test.py")]
+            for name in E2E:
+                line += [f"--{name}", str(programs / name)]
+            line += rest[1:]
+        return self.call(["env", *variables, *line], seconds)
 
 
 def side_by_side(trees, work, do):
@@ -179,7 +189,7 @@ def side_by_side(trees, work, do):
                 do(tree, left.get_nowait())
             except queue.Empty:
                 return
-            except BaseException as e:  # pylint: disable=broad-except
+            except BaseException as e:
                 failures.append(e)
 
     threads = [threading.Thread(target=of, args=(t,)) for t in trees]
@@ -260,7 +270,6 @@ class Check:
     def run(self):
         began = time.monotonic()
         self.prepare()
-        # Side by side, those of one file follow each other: what is restored is not built twice.
         side_by_side(self.trees, self.plants, self.plant)
         planted = len(self.plants)
         self.say(f"{self.caught} of {planted} planted bugs were caught "

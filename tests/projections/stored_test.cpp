@@ -376,6 +376,7 @@ void falsify(const std::filesystem::path& directory, StoredProjection p, Seq pos
   Stretch wrong{.sku = kDemo, .from = position, .to = Seq{position.value + 1}};
   wrong.orders.push_back({.position = wrong.to, .purchase = Seq{1}});
   wrong.seconds.push_back({.second = 1, .position = wrong.to});
+  wrong.document = "{}";
   ASSERT_TRUE(batch.add({p, 1}, wrong));
   ASSERT_TRUE(batch.write());
 }
@@ -417,6 +418,25 @@ TEST_F(Stored, AGenerationThatDiffersIsNotSwitchedToUnlessTold) {
   EXPECT_EQ(status.generation, 3u);
   EXPECT_TRUE(status.mismatch) << "what was overruled stays visible";
   expect_right(life);
+}
+
+TEST_F(Stored, AGenerationOfAsManyOtherRowsDiffers) {
+  Seq end;
+  {
+    Life life(log, directory(), clock);
+    sell(life, 5);
+    life.settle();
+    end = life.sequencer.find(kDemo)->seq();
+    life.now("demo", attempt(50));
+  }
+  falsify(directory(), StoredProjection::availability, end);
+  Life life(log, directory(), clock);
+  life.settle();
+  ASSERT_EQ(life.projector.rebuild(StoredProjection::availability, false), GenerationChange::done);
+  life.settle();
+  const auto status = life.status(StoredProjection::availability);
+  EXPECT_EQ(status.generation, 1u);
+  EXPECT_TRUE(status.mismatch);
 }
 
 TEST_F(Stored, ComparingNamesTheFirstDifference) {
