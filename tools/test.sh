@@ -6,10 +6,11 @@
 #   --clang         the tests of a build by clang 14
 #   --tidy          clang-tidy
 #   --fuzz [SECONDS]  the fuzz targets under libFuzzer, that long each (600), two a core at a time
+#   --mutations     bugs planted one at a time, which the tests must catch
 #   --format-check  the format of the sources
 # And:
-#   --soak          the long tests as well, then the fuzz targets, and the table of what was counted
-#                   (under an hour on two cores)
+#   --soak          the long tests as well, then the planted bugs, the fuzz targets, and the table of
+#                   what was counted (about an hour on two cores)
 #   -R REGEX        only the tests whose names match
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -21,7 +22,9 @@ chosen=()
 fuzz_seconds=600
 while [ $# -gt 0 ]; do
   case "$1" in
-    --release | --asan | --tsan | --clang | --tidy | --format-check) chosen+=("${1#--}") ;;
+    --release | --asan | --tsan | --clang | --tidy | --format-check | --mutations)
+      chosen+=("${1#--}")
+      ;;
     --fuzz)
       chosen+=(fuzz)
       if [[ "${2-}" =~ ^[0-9]+$ ]]; then
@@ -43,7 +46,7 @@ done
 if [ ${#chosen[@]} -eq 0 ]; then
   chosen=(release format-check)
   # With names, only tests are meant.
-  if [ "$soak" = yes ] && [ ${#only[@]} -eq 0 ]; then chosen+=(fuzz); fi
+  if [ "$soak" = yes ] && [ ${#only[@]} -eq 0 ]; then chosen+=(mutations fuzz); fi
 fi
 
 packages=("${fairsale_build_packages[@]}" "${fairsale_test_packages[@]}")
@@ -105,6 +108,7 @@ for what in "${chosen[@]}"; do
   case "$what" in
     tidy) step "clang-tidy" tidy || true ;;
     format-check) step "format" format || true ;;
+    mutations) step "mutations" tests/mutation/run.py || true ;;
     fuzz)
       if step "build fuzz" build fuzz; then
         step "fuzz ${fuzz_seconds} s each" tests/fuzz/run.sh "$fuzz_seconds" || true

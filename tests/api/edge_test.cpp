@@ -39,6 +39,7 @@ TEST_F(Edge, AnswersInTheOrderOfTheRequestsWhateverTheOrderOfCompletion) {
   const auto tickets = service_.wait_for_later(3);
   EXPECT_TRUE(service_.answer(tickets[2], "three"));
   EXPECT_TRUE(service_.answer(tickets[1], "two"));
+  EXPECT_FALSE(service_.answer(tickets[1], "again")) << "nor while the first is kept";
   EXPECT_TRUE(service_.answer(tickets[0], "one"));
   EXPECT_EQ(c.receive().body, "one");
   EXPECT_TRUE(c.receive().body.starts_with("GET /echo"));

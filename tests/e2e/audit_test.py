@@ -114,7 +114,7 @@ class Audit(Case):
         self.assertEqual(rush["state_digest"], head["state_digest"])
         self.assertEqual(rush["saved_heads_compared"], 3)
         self.assertGreater(rush["snapshots_compared"], 0)
-        self.assertEqual(rush["projections_compared"], 3)
+        self.assertEqual(rush["projections_compared"], 4)
         self.assertEqual(rush["available"] + rush["held"] + rush["sold"], rush["stock"])
         fairness = rush["fairness"]
         self.assertTrue(fairness["fair"])

@@ -138,6 +138,29 @@ class Stop(Case):
         reply = server.request("GET", "/v1/sales/rush")
         return reply.json["position"] if reply.status == 200 else 0
 
+    def test_who_asks_while_it_stops_is_told_so(self):
+        with self.server() as server:
+            server.open_sale("rush", stock=5)
+            whole = request("POST", "/v1/sales/rush/purchases", server.shop, '{"customer":"late"}',
+                            "Idempotency-Key: late\r\n")
+            with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as slow:
+                # Both arrive at once, so with the answer the server has the half one as well.
+                slow.sendall(request("GET", "/v1/sales/rush", server.shop) + whole[:-1])
+                slow.recv(65536)
+                server.process.send_signal(signal.SIGTERM)
+                eventually("nobody listens", lambda: not self.listens(server))
+                slow.sendall(whole[-1:])
+                answer = b"".join(iter(lambda: slow.recv(65536), b""))
+            self.assertIn(b" 503 ", answer.splitlines()[0])
+            self.assertIn(b"problem:stopping", answer)
+            self.assertEqual(server.process.wait(PATIENCE), 0)
+            server.stop()
+
+    @staticmethod
+    def listens(server):
+        with socket.socket() as s:
+            return s.connect_ex(("127.0.0.1", server.port)) == 0
+
     def test_second_signal_and_not_ready_while_stopping(self):
         """A connection that never finishes its request does not hold the server up for long."""
         with self.server("--drain-timeout", "1") as server:

@@ -87,14 +87,29 @@ TEST(Recovery, ALogThatEndsBeforeItsHeadIsRefused) {
   EXPECT_EQ(folded.error().fault, Fault::damaged);
 }
 
-TEST(Recovery, AFoldMayStopAtAnyPosition) {
+TEST(Recovery, ALogThatDoesNotLeadToItsHeadIsRefused) {
   MemoryLog log;
   Shop shop(log);
-  trade(shop, "a", 30);
-  for (std::uint64_t until = 1; until <= shop.sequencer.head(sku_id("a"))->seq.value; ++until) {
-    const auto folded = fold(log, head_of(log), FoldFrom::start, nullptr, Seq{until});
-    ASSERT_TRUE(folded) << folded.error().message;
-    EXPECT_EQ(folded->sale.seq(), Seq{until});
+  trade(shop, "a", 10);
+  SkuHead head = head_of(log);
+  head.head.digest.bytes[0] ^= std::byte{1};
+  const auto folded = fold(log, head, FoldFrom::start, nullptr);
+  ASSERT_FALSE(folded);
+  EXPECT_EQ(folded.error().fault, Fault::damaged);
+}
+
+TEST(Recovery, AFoldMayStopAtAnyPosition) {
+  MemoryLog log;
+  Shop shop(log, {.snapshot_least = 1});
+  trade(shop, "a", 20);
+  EXPECT_EQ(shop.sequencer.stop().snapshots, 1u);
+  trade(shop, "a", 10);
+  for (const FoldFrom from : {FoldFrom::start, FoldFrom::snapshot}) {
+    for (std::uint64_t until = 1; until <= shop.sequencer.head(sku_id("a"))->seq.value; ++until) {
+      const auto folded = fold(log, head_of(log), from, nullptr, Seq{until});
+      ASSERT_TRUE(folded) << folded.error().message;
+      EXPECT_EQ(folded->sale.seq(), Seq{until});
+    }
   }
 }
 

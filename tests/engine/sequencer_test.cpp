@@ -167,6 +167,29 @@ TEST(Sequencer, ADeadlineIsNoticedAtOnceWhenTheWallClockIsSetForward) {
   EXPECT_EQ(shop.decisions.count(DecisionKind::expired), 1u);
 }
 
+TEST(Sequencer, ADeadlineThatASlowWallClockHasNotReachedIsWaitedForAndNotPolled) {
+  MemoryLog log;
+  {
+    Shop before(log);
+    before.now("a", scheduled("a", 1));
+    before.now("a", attempt("x", "1"));
+  }
+  Shop shop(log);
+  shop.clock.advance(Duration{30'000});
+  auto folded = fold(log, log.heads()->front(), FoldFrom::start, nullptr);
+  ASSERT_TRUE(folded);
+  shop.sequencer.adopt(sku_id("a"), std::move(*folded));
+
+  shop.clock.advance(Duration{30'000});
+  shop.clock.set_wall(kOpening + Duration{59'995});
+  ASSERT_TRUE(shop.sequencer.turn(shop.recorder));
+  EXPECT_EQ(shop.decisions.count(DecisionKind::expired), 0u);
+  EXPECT_EQ(shop.sequencer.next_turn_in(), Duration{5});
+  shop.clock.advance(Duration{5});
+  ASSERT_TRUE(shop.sequencer.turn(shop.recorder));
+  EXPECT_EQ(shop.decisions.count(DecisionKind::expired), 1u);
+}
+
 TEST(Sequencer, AnEventOfAnUnknownSkuIsNotRecorded) {
   MemoryLog log;
   Shop shop(log);

@@ -218,7 +218,7 @@ TEST(BlockChain, breaks_where_a_block_is_swapped_removed_doubled_or_replaced) {
   const Bytes forged = [&] {
     BlockBuilder b;
     Head head = other.head();
-    b.begin(other.sku(), head, Timestamp{1'700'000'000'009}, Epoch{1});
+    b.begin(other.sku(), head, head.time, Epoch{1});
     b.add(attempt(99));
     b.add(attempt(98));
     const auto bytes = b.finish(head);
@@ -229,6 +229,19 @@ TEST(BlockChain, breaks_where_a_block_is_swapped_removed_doubled_or_replaced) {
   EXPECT_TRUE(view->follows(other.head()));
   const auto next = BlockView::parse(*chain.blocks()[2]);
   EXPECT_FALSE(next->follows({view->last(), view->header().time, view->digest()}));
+}
+
+TEST(BlockChain, leaves_out_no_position_even_when_sealed) {
+  Chain chain("sneaker-1");
+  chain.block(2);
+  Head gap = chain.head();
+  gap.seq.value += 1;
+  BlockBuilder b;
+  b.begin(chain.sku(), gap, gap.time, Epoch{1});
+  b.add(attempt(99));
+  const auto view = BlockView::parse(b.finish(gap));
+  ASSERT_TRUE(view);
+  EXPECT_FALSE(view->follows(chain.head()));
 }
 
 TEST(BlockChain, time_does_not_run_back) {

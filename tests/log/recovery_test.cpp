@@ -182,6 +182,17 @@ TEST_F(Recovery, junk_behind_the_last_commit_is_cut_off) {
   expect_cut(5);
 }
 
+// As where the file system gives back what an older file held.
+TEST_F(Recovery, an_older_commit_behind_the_last_one_proves_nothing) {
+  size_before_last = fs::file_size(wal);
+  Bytes bytes = read_file(wal);
+  const Bytes older(bytes.begin(), bytes.begin() + bytes.size() / 2);
+  bytes.push_back(std::byte{1});
+  bytes.insert(bytes.end(), older.begin(), older.end());
+  write_file(wal, bytes);
+  expect_cut(5);
+}
+
 TEST(RecoveryOfANewStore, needs_no_note_and_cuts_off_a_torn_first_commit) {
   TempDir dir;
   const fs::path data = dir / "data";
@@ -330,7 +341,7 @@ TEST_F(Recovery, acked_with_another_digest_is_refused) {
   {
     const auto log = open_log(other);
     Chain forged("sneaker-1");
-    for (int i = 0; i < 5; ++i) commit(*log, {forged.block(i == 2 ? 4 : 3)});
+    for (const unsigned events : {3U, 3U, 4U, 2U, 3U}) commit(*log, {forged.block(events)});
   }
   fs::copy_file(other / "ACKED", data / "ACKED", fs::copy_options::overwrite_existing);
   const Error e = refusal(data);

@@ -133,6 +133,9 @@ TEST(Server, AvailabilityCarriesItsPositionAndCanBeWaitedFor) {
   EXPECT_EQ(never.member("type"), "urn:fairsale:problem:position_not_reached");
   EXPECT_EQ(never.header("Retry-After"), "1");
   EXPECT_EQ(c.send(verb::get, "/v1/sales/a?min_seq=x").status, 400u);
+
+  const Got bought_later = c.send(verb::get, bought.header("Location") + "?min_seq=99999", kShop);
+  EXPECT_EQ(bought_later.status, 503u) << bought_later.body;
 }
 
 TEST(Server, RolesAreKeptApart) {

@@ -213,6 +213,8 @@ TEST(LogFile, a_file_that_does_not_check_out_is_refused_by_line_and_leaves_nothi
          return l;
        }(),
        end, "is given twice"},
+      {"another count of events", change(good, end, "\"events\":", "\"events\":9"), end,
+       "lines are missing or were added"},
       {"a sale left out",
        [&] {
          Lines l = good;
