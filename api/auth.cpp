@@ -109,7 +109,7 @@ Result<std::string> read_secret_file(const SecretSource& source) {
 
 }  // namespace
 
-Result<std::string> load_secret(const SecretSource& source) {
+Result<std::string> load_secret(const SecretSource& source, std::size_t least) {
   std::string variable = "FAIRSALE_";
   for (const char c : source.setting) {
     variable += c == '-' ? '_' : (c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c);
@@ -125,11 +125,11 @@ Result<std::string> load_secret(const SecretSource& source) {
     return fail(Fault::invalid,
                 fmt::format("{0} is not set; give --{0}-file or {1}", source.setting, variable));
   }
-  if (secret.size() < kMinSecretBytes || secret.size() > kMaxSecretBytes) {
+  if (secret.size() < least || secret.size() > kMaxSecretBytes) {
     return fail(Fault::invalid,
                 fmt::format("{} from {} has {} bytes; it must have {} to {} (try: openssl rand "
                             "-base64 32)",
-                            source.setting, from, secret.size(), kMinSecretBytes, kMaxSecretBytes));
+                            source.setting, from, secret.size(), least, kMaxSecretBytes));
   }
   if (!visible(secret)) {
     return fail(Fault::invalid, fmt::format("{} from {} holds blanks, control characters or bytes "

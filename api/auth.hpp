@@ -22,7 +22,8 @@ inline constexpr std::string_view kCustomerTokenPrefix = "ct1.";
 struct Secrets {
   std::string operator_token;
   std::string shop_token;
-  std::string customer_key;  // signs customer tokens
+  std::string customer_key;    // signs customer tokens
+  std::string payment_secret;  // signs callbacks of payments; empty: none are taken
 };
 
 // Where a secret comes from: a file wins over a value. `setting` names it in messages
@@ -33,9 +34,9 @@ struct SecretSource {
   std::string value;
 };
 
-// Fails when neither is given, when others may read the file, when it is shorter than 16 bytes or
-// holds anything but visible ASCII. White space at the end of a file is cut off.
-Result<std::string> load_secret(const SecretSource&);
+// Fails when neither is given, when others may read the file, when it is shorter than `least` bytes
+// or holds anything but visible ASCII. White space at the end of a file is cut off.
+Result<std::string> load_secret(const SecretSource&, std::size_t least = kMinSecretBytes);
 
 // Fails when two secrets are the same or one could be taken for a customer token.
 Result<void> check(const Secrets&);

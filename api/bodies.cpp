@@ -235,16 +235,20 @@ Result<PatchBody> BodyReader::patch(std::string_view body) {
   return out;
 }
 
-Result<PaymentBody> BodyReader::payment(std::string_view body) {
+template <class Other>
+Result<PaymentBody> BodyReader::read_payment(std::string_view body, std::string_view outcome,
+                                             bool required, Other&& other) {
   PaymentBody out;
+  bool has_outcome = false;
   bool has_amount = false;
   bool has_currency = false;
   auto ok = for_each_member(body, [&](Member& m) -> Result<void> {
     if (m.name == "reference") return m.text_into(out.reference);
-    if (m.name == "status") {
+    if (m.name == outcome) {
       auto s = m.text(1, 16);
       if (!s || (*s != "received" && *s != "failed")) return m.wrong("\"received\" or \"failed\"");
       out.received = *s == "received";
+      has_outcome = true;
       return {};
     }
     if (m.name == "amount") {
@@ -258,15 +262,38 @@ Result<PaymentBody> BodyReader::payment(std::string_view body) {
       has_currency = true;
       return store(m.currency(), out.amount.currency);
     }
-    return m.unknown();
+    return other(m);
   });
   if (!ok) return tl::unexpected(ok.error());
+  if (required && !has_outcome) {
+    return invalid(fmt::format("\"{}\" is required: \"received\" or \"failed\"", outcome));
+  }
   if (out.reference.empty()) {
     return invalid("\"reference\" is required: the payment provider's name of the payment");
   }
   if (out.received && (!has_amount || !has_currency)) {
     return invalid("\"amount\" (minor units) and \"currency\" are required of a received payment");
   }
+  return out;
+}
+
+Result<PaymentBody> BodyReader::payment(std::string_view body) {
+  return read_payment(body, "status", false, [](Member& m) -> Result<void> { return m.unknown(); });
+}
+
+// Nothing is taken for granted here: who calls is a machine that says what it means.
+Result<CallbackBody> BodyReader::payment_callback(std::string_view body) {
+  CallbackBody out;
+  auto payment = read_payment(body, "outcome", true, [&](Member& m) -> Result<void> {
+    if (m.name != "purchase") return m.unknown();
+    auto id = m.text(1, 128);
+    if (!id) return m.wrong("the purchase's id, \"sku:seq\"");
+    out.purchase = *id;
+    return {};
+  });
+  if (!payment) return tl::unexpected(payment.error());
+  out.payment = *payment;
+  if (out.purchase.empty()) return invalid("\"purchase\" is required: the id of the purchase");
   return out;
 }
 
@@ -301,6 +328,34 @@ Result<RebuildBody> BodyReader::rebuild(std::string_view body) {
   return out;
 }
 
+Result<AuditBody> BodyReader::audit(std::string_view body) {
+  AuditBody out;
+  if (body.empty()) return out;
+  auto ok = for_each_member(body, [&](Member& m) -> Result<void> {
+    if (m.name == "fairness") return store(m.boolean(), out.fairness);
+    return m.unknown();
+  });
+  if (!ok) return tl::unexpected(ok.error());
+  return out;
+}
+
+Result<DemoPaymentBody> BodyReader::demo_payment(std::string_view body) {
+  DemoPaymentBody out;
+  if (body.empty()) return out;
+  auto ok = for_each_member(body, [&](Member& m) -> Result<void> {
+    if (m.name != "outcome") return m.unknown();
+    const auto outcome = m.text(1, 16);
+    if (!outcome) return tl::unexpected(outcome.error());
+    if (*outcome != "paid" && *outcome != "declined") {
+      return invalid("\"outcome\" must be paid or declined");
+    }
+    out.declined = *outcome == "declined";
+    return {};
+  });
+  if (!ok) return tl::unexpected(ok.error());
+  return out;
+}
+
 Result<TokenBody> BodyReader::token(std::string_view body) {
   TokenBody out;
   auto ok = for_each_member(body, [&](Member& m) -> Result<void> {
@@ -315,6 +370,119 @@ Result<TokenBody> BodyReader::token(std::string_view body) {
   });
   if (!ok) return tl::unexpected(ok.error());
   if (out.customer.empty()) return invalid("\"customer\" is required");
+  return out;
+}
+
+Result<NewWebhook> BodyReader::webhook(std::string_view body) {
+  NewWebhook out;
+  auto ok = for_each_member(body, [&](Member& m) -> Result<void> {
+    if (m.name == "url") {
+      auto s = m.text(1, 2048);
+      if (!s) return tl::unexpected(s.error());
+      out.url = *s;
+      return {};
+    }
+    if (m.name == "kinds") {
+      const std::string_view what =
+          R"(an array of kinds of messages like ["ordered","refund_due"])";
+      od::array kinds;
+      if (m.value.get_array().get(kinds) != simdjson::SUCCESS) return m.wrong(what);
+      out.kinds.emplace();
+      for (auto item : kinds) {
+        std::string_view name;
+        if (item.get_string().get(name) != simdjson::SUCCESS) return m.wrong(what);
+        const auto kind = message_kind(name);
+        if (!kind) {
+          return m.wrong(
+              fmt::format("{}; there are {}", what, fmt::join(names_of_message_kinds(), ", ")));
+        }
+        out.kinds->add(*kind);
+      }
+      if (out.kinds->empty()) return m.wrong(what);
+      return {};
+    }
+    if (m.name == "sku") {
+      auto s = m.text(1, 64);
+      out.sku = s ? parse_sku(*s) : std::nullopt;
+      if (!out.sku) return m.wrong("a SKU");
+      return {};
+    }
+    if (m.name == "past") return store(m.boolean(), out.past);
+    return m.unknown();
+  });
+  if (!ok) return tl::unexpected(ok.error());
+  if (out.url.empty()) return invalid("\"url\" is required: where messages are sent");
+  return out;
+}
+
+Result<WebhookChange> BodyReader::webhook_change(std::string_view body) {
+  using Action = WebhookChange::Action;
+  std::optional<Action> action;
+  auto ok = for_each_member(body, [&](Member& m) -> Result<void> {
+    if (m.name != "action") return m.unknown();
+    auto s = m.text(1, 32);
+    for (const auto& [name, a] : {std::pair{"rotate_secret", Action::rotate_secret},
+                                  {"drop_old_secret", Action::drop_old_secret},
+                                  {"enable", Action::enable},
+                                  {"disable", Action::disable}}) {
+      if (s && *s == name) action = a;
+    }
+    if (!action) {
+      return m.wrong(R"("rotate_secret", "drop_old_secret", "enable" or "disable")");
+    }
+    return {};
+  });
+  if (!ok) return tl::unexpected(ok.error());
+  if (!action) return invalid("\"action\" is required");
+  return WebhookChange{*action};
+}
+
+Result<RedeliveryBody> BodyReader::redelivery(std::string_view body) {
+  RedeliveryBody out;
+  bool has_sku = false;
+  bool has_from = false;
+  auto ok = for_each_member(body, [&](Member& m) -> Result<void> {
+    if (m.name == "message") {
+      // "sku:position:number"
+      auto s = m.text(1, 128);
+      std::array<std::string_view, 3> part;
+      std::string_view rest = s ? *s : std::string_view{};
+      for (std::size_t i = 2; i > 0; --i) {
+        const std::size_t colon = rest.rfind(':');
+        if (colon == std::string_view::npos) break;
+        part[i] = rest.substr(colon + 1);
+        rest = rest.substr(0, colon);
+      }
+      const auto sku = parse_sku(rest);
+      const auto position = http::parse_number(part[1]);
+      const auto number = http::parse_number(part[2]);
+      if (!sku || !position || *position == 0 || !number || *number >= 0xffff'ffff) {
+        return m.wrong("the id of a message like \"demo:17:0\"");
+      }
+      out = {*sku, Seq{*position}, static_cast<std::uint32_t>(*number)};
+      return {};
+    }
+    if (m.name == "sku") {
+      has_sku = true;
+      auto s = m.text(1, 64);
+      const auto sku = s ? parse_sku(*s) : std::nullopt;
+      if (!sku) return m.wrong("a SKU");
+      out.sku = *sku;
+      return {};
+    }
+    if (m.name == "from") {
+      has_from = true;
+      auto n = m.integer(1, std::numeric_limits<std::int64_t>::max());
+      if (!n) return tl::unexpected(n.error());
+      out.position = Seq{static_cast<std::uint64_t>(*n)};
+      return {};
+    }
+    return m.unknown();
+  });
+  if (!ok) return tl::unexpected(ok.error());
+  if (has_sku != has_from || has_sku == out.number.has_value()) {
+    return invalid("give either \"message\" or both \"sku\" and \"from\" (a position)");
+  }
   return out;
 }
 

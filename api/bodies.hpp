@@ -3,12 +3,14 @@
 #pragma once
 
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include <simdjson.h>
 
 #include "core/domain/event.hpp"
 #include "core/log/result.hpp"
+#include "projections/delivery/webhooks.hpp"
 
 namespace fairsale::api {
 
@@ -30,6 +32,12 @@ struct PaymentBody {
   Money amount;  // when received
 };
 
+// What a payment provider tells.
+struct CallbackBody {
+  std::string purchase;  // "sku:seq", not checked
+  PaymentBody payment;
+};
+
 struct RefundBody {
   bool restock = false;
   Actor actor;
@@ -38,6 +46,25 @@ struct RefundBody {
 
 struct RebuildBody {
   bool force = false;
+};
+
+struct WebhookChange {
+  enum class Action { rotate_secret, drop_old_secret, enable, disable } action = Action::enable;
+};
+
+// Of one message, or of all of a SKU from a position on.
+struct RedeliveryBody {
+  SkuName sku;
+  Seq position;
+  std::optional<std::uint32_t> number;  // of the one message
+};
+
+struct AuditBody {
+  bool fairness = false;
+};
+
+struct DemoPaymentBody {
+  bool declined = false;
 };
 
 struct TokenBody {
@@ -51,9 +78,15 @@ class BodyReader {
   Result<AttemptBody> attempt(std::string_view body);
   Result<PatchBody> patch(std::string_view body);
   Result<PaymentBody> payment(std::string_view body);
+  Result<CallbackBody> payment_callback(std::string_view body);
   Result<RefundBody> refund(std::string_view body);
-  Result<RebuildBody> rebuild(std::string_view body);  // may be empty
+  Result<RebuildBody> rebuild(std::string_view body);           // may be empty
+  Result<AuditBody> audit(std::string_view body);               // may be empty
+  Result<DemoPaymentBody> demo_payment(std::string_view body);  // may be empty
   Result<TokenBody> token(std::string_view body);
+  Result<NewWebhook> webhook(std::string_view body);
+  Result<WebhookChange> webhook_change(std::string_view body);
+  Result<RedeliveryBody> redelivery(std::string_view body);
 
   // `now` is the default of starts_at, unless the sale exists: then it keeps its own.
   Result<Terms> terms(std::string_view body, Timestamp now, const Terms* existing);
@@ -62,6 +95,10 @@ class BodyReader {
   struct Member;
   template <class Visit>
   Result<void> for_each_member(std::string_view body, Visit&& visit);
+  // Members that are none of a payment's go to `other`.
+  template <class Other>
+  Result<PaymentBody> read_payment(std::string_view body, std::string_view outcome, bool required,
+                                   Other&& other);
 
   simdjson::ondemand::parser parser_;
   std::string padded_;

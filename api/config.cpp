@@ -104,6 +104,31 @@ Apply yes_or_no(bool& (*field)(ServerConfig&)) {
   };
 }
 
+std::string apply_days(const std::string& text, ServerConfig& config) {
+  const auto n = parse_decimal(text);
+  if (!n || *n < 0.00001 || *n > 365) return "must be a number of days up to 365";
+  config.webhook_give_up_after = std::chrono::milliseconds(std::llround(*n * 86'400'000));
+  return {};
+}
+
+std::string apply_nats(const std::string& text, ServerConfig& config) {
+  for (std::string_view rest = text;;) {
+    const std::size_t comma = std::min(rest.find(','), rest.size());
+    const std::string_view url = rest.substr(0, comma);
+    if (url.size() <= 7 || !(url.starts_with("nats://") || url.starts_with("tls://"))) {
+      return "must be nats://HOST:PORT or tls://HOST:PORT, or several with commas between";
+    }
+    // Command lines are for all to see.
+    if (url.find('@') != std::string_view::npos) {
+      return "must not hold credentials: give them by --nats-credentials-file";
+    }
+    if (comma == rest.size()) break;
+    rest.remove_prefix(comma + 1);
+  }
+  config.nats = text;
+  return {};
+}
+
 std::string apply_listen(const std::string& text, ServerConfig& config) {
   const std::size_t colon = text.rfind(':');
   std::string wrong = "must be ADDRESS:PORT, such as 127.0.0.1:8080, 0.0.0.0:80 or [::]:80";
@@ -116,6 +141,20 @@ std::string apply_listen(const std::string& text, ServerConfig& config) {
   if (!port || *port > 65'535) return wrong;
   config.address = address;
   config.port = static_cast<std::uint16_t>(*port);
+  return {};
+}
+
+// It becomes a link, so it is an address and nothing else: "javascript:" is none.
+std::string apply_pay_url(const std::string& text, ServerConfig& config) {
+  const bool address = text.starts_with("https://") || text.starts_with("http://");
+  const bool visible = std::all_of(text.begin(), text.end(), [](char c) {
+    return c > ' ' && c <= '~' && c != '"' && c != '<' && c != '>';
+  });
+  if (!address || !visible || text.find("{purchase}") == std::string::npos) {
+    return "must be an address with {purchase} in it, such as "
+           "https://shop.example/pay?purchase={purchase}";
+  }
+  config.pay_url = text;
   return {};
 }
 
@@ -137,6 +176,9 @@ const std::vector<Setting>& settings() {
       {"shop-token-file", "FILE", "holds the shop's token", text_of(FIELD(shop_token.file))},
       {"customer-key-file", "FILE", "holds the key that signs customer tokens",
        text_of(FIELD(customer_key.file))},
+      {"payment-secret-file", "FILE",
+       "holds the secret that signs POST /v1/payments/callback, whsec_...",
+       text_of(FIELD(payment_secret.file))},
       {"customer-rate", "N", "requests a second of one customer; 0: no limit (10)",
        per_second(FIELD(customer_rate))},
       {"customer-burst", "N", "requests a customer may make at once (20)",
@@ -147,6 +189,8 @@ const std::vector<Setting>& settings() {
        whole(FIELD(address_rate.burst), 1, kMaxBurst)},
       {"max-connections", "N", "open connections of each worker (20000)",
        whole(FIELD(limits.connections), 1, 1'000'000)},
+      {"max-streams", "N", "open event streams of the server (10000)",
+       whole(FIELD(max_streams), 1, 1'000'000)},
       {"max-pipeline", "N", "unanswered requests of one connection (64)",
        whole(FIELD(limits.pipeline), 1, 1024)},
       {"max-header-bytes", "N", "of one request (8192)",
@@ -171,7 +215,21 @@ const std::vector<Setting>& settings() {
        one_of(FIELD(log.level), {"trace", "debug", "info", "warn", "error", "off"})},
       {"log-format", "FORMAT", "text or json (text)", one_of(FIELD(log.format), {"text", "json"})},
       {"log-file", "FILE", "instead of standard error", text_of(FIELD(log.file))},
+      {"webhook-private-addresses", "",
+       "webhooks may go to loopback, private and link-local addresses",
+       yes_or_no(FIELD(webhook_private_addresses))},
+      {"webhook-ca-file", "FILE", "whom webhooks by https trust (the system's authorities)",
+       text_of(FIELD(webhook_ca_file))},
+      {"webhook-give-up-after", "DAYS", "a webhook that fails for so long is disabled (5)",
+       apply_days},
+      {"nats", "URL", "publish orders and notifications to JetStream, nats://HOST:PORT",
+       apply_nats},
+      {"nats-credentials-file", "FILE", "holds user:password or a token for NATS",
+       text_of(FIELD(nats_credentials.file))},
+      {"nats-creds-file", "FILE", "a .creds file of NATS", text_of(FIELD(nats_creds_file))},
       {"public-metrics", "", "serve /metrics without a token", yes_or_no(FIELD(public_metrics))},
+      {"pay-url", "ADDRESS", "where the pages send shoppers to pay, with {purchase} in it",
+       apply_pay_url},
       {"in-memory", "", "keep the log in memory only: for trials, all is lost at the end",
        yes_or_no(FIELD(in_memory))},
       {"demo", "", "open a demo sale and print ready-made tokens", yes_or_no(FIELD(demo))},
@@ -243,8 +301,8 @@ std::variant<ServerConfig, Exit> parse_config(const std::vector<std::string>& ar
       "fairsaled, the fair flash-sale server.\n"
       "Every setting may also stand in the environment (--some-name is FAIRSALE_SOME_NAME) or in\n"
       "the config file (some-name = value); flags win over the environment, that over the file.\n"
-      "Secrets may also be given as FAIRSALE_OPERATOR_TOKEN, FAIRSALE_SHOP_TOKEN and\n"
-      "FAIRSALE_CUSTOMER_KEY.",
+      "Secrets may also be given as FAIRSALE_OPERATOR_TOKEN, FAIRSALE_SHOP_TOKEN,\n"
+      "FAIRSALE_CUSTOMER_KEY, FAIRSALE_PAYMENT_SECRET and FAIRSALE_NATS_CREDENTIALS.",
       "fairsaled");
   app.set_version_flag("--version", "fairsaled " + std::string(version));
   std::deque<std::pair<CLI::Option*, std::string>> given;  // stable addresses
@@ -318,7 +376,8 @@ std::variant<ServerConfig, Exit> parse_config(const std::vector<std::string>& ar
       return misuse(fmt::format("{}: '{}' {}", from, *text, wrong));
     }
   }
-  for (SecretSource* source : {&config.operator_token, &config.shop_token, &config.customer_key}) {
+  for (SecretSource* source : {&config.operator_token, &config.shop_token, &config.customer_key,
+                               &config.payment_secret, &config.nats_credentials}) {
     if (auto exit = choose_secret(*source, flags, from_environment, variables)) return *exit;
   }
   return config;

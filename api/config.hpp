@@ -25,14 +25,24 @@ struct ServerConfig {
   SecretSource operator_token{"operator-token", {}, {}};
   SecretSource shop_token{"shop-token", {}, {}};
   SecretSource customer_key{"customer-key", {}, {}};
+  SecretSource payment_secret{
+      "payment-secret", {}, {}};  // none: payments are told by the shop only
   Rate customer_rate{10, 20};
   Rate address_rate{200, 400};
   http::Limits limits;
+  std::size_t max_streams = 10'000;
   std::chrono::milliseconds drain_timeout{10'000};
   std::uint64_t snapshot_every = 500'000;  // events of a SKU; 0: never
   LogConfig log;
   bool public_metrics = false;
+  bool webhook_private_addresses = false;
+  std::string webhook_ca_file;  // empty: the system's authorities
+  std::chrono::milliseconds webhook_give_up_after = std::chrono::days(5);
+  std::string nats;                                           // URL; empty: none
+  std::string nats_creds_file;                                // as NATS makes them
+  SecretSource nats_credentials{"nats-credentials", {}, {}};  // "user:password" or a token
   bool demo = false;
+  std::string pay_url;     // where shoppers pay, with {purchase} in it; empty: not told
   bool in_memory = false;  // no data directory: nothing outlives the process
 };
 

@@ -2,12 +2,17 @@
 
 #include <fmt/compile.h>
 #include <fmt/format.h>
+#include <sys/random.h>
 
 #include <algorithm>
 
+#include "api/audits.hpp"
+#include "api/clerk.hpp"
 #include "api/explainer.hpp"
 #include "api/http/problem.hpp"
 #include "api/reasons.hpp"
+#include "api/streams/sse.hpp"
+#include "projections/delivery/signature.hpp"
 
 namespace fairsale::api {
 
@@ -109,6 +114,13 @@ void Mailbox::wait(milliseconds patience) {
   arrived_.wait_for(lock, patience, [&] { return !mail_.empty(); });
 }
 
+void Office::deliver(std::uint16_t origin, AnswerMail mail) {
+  std::vector<Mail> batch;
+  batch.emplace_back(std::move(mail));
+  mailboxes[origin]->put_answers(batch);
+  workers[origin]->wake();
+}
+
 // ---- The desk ----
 
 Desk::Desk(Office& office, std::size_t index, const Secrets& secrets, ShardProjections& projections)
@@ -118,9 +130,12 @@ Desk::Desk(Office& office, std::size_t index, const Secrets& secrets, ShardProje
       shard_(office.engine.shard(index)),
       projections_(projections),
       authenticator_(secrets),
+      payment_secret_(secrets.payment_secret),
       stored_(office.projector),
+      streams_(*worker_, office.board, office.clock, office.hub, index_, *office.streams),
       outgoing_(office.workers.size()),
-      answers_(office.workers.size()) {}
+      answers_(office.workers.size()),
+      looks_at_(office.workers.size()) {}
 
 void Desk::on_request(const http::Request& r, http::Ticket t) {
   ++requests_;
@@ -143,9 +158,19 @@ void Desk::on_request(const http::Request& r, http::Ticket t) {
       return with_purchase(r, t, *id, segments.size == 4 ? segments[3] : std::string_view{});
     }
     if (is(1, "tokens") && segments.size == 2) return post_token(r, t);
+    if (is(1, "payments") && segments.size == 3 && is(2, "callback") && !payment_secret_.empty()) {
+      return post_payment_callback(r, t);
+    }
+    if (is(1, "audits") && segments.size == 2) return route_audits(r, t);
+    if (is(1, "stats") && segments.size == 2) return get_stats(r, t);
+    if (is(1, "guests") && segments.size == 2 && office_.config.demo) return post_guest(r, t);
   }
   if (segments.size >= 2 && segments.size <= 5 && is(0, "v1") && is(1, "projections")) {
     return route_projections(r, t, segments);
+  }
+  if (segments.size >= 2 && segments.size <= 4 && is(0, "v1") &&
+      (is(1, "webhooks") || (is(1, "outbox") && segments.size == 2))) {
+    return route_webhooks(r, t, segments);
   }
   if (segments.size == 1) {
     const bool known =
@@ -173,16 +198,26 @@ void Desk::on_request(const http::Request& r, http::Ticket t) {
       }
       return get_metrics(t);
     }
-    if (is(0, "")) {
-      worker_->respond(t, {200,
-                           "text/plain",
-                           {},
+    if (is(0, "") && r.accept.find("text/html") == std::string_view::npos) {
+      worker_->respond(t, {200, "text/plain", "Vary: Accept\r\n",
                            "fairsale: a flash sale that can prove it was fair.\n"
                            "The API is described by /openapi.json; sales are at /v1/sales.\n"});
       return;
     }
   }
-  not_found(t);
+  get_page(r, t);
+}
+
+void Desk::get_page(const http::Request& r, http::Ticket t) {
+  const Pages::Page* page = office_.pages.find(r.path);
+  if (page == nullptr) return not_found(t);
+  if (!method(r, t, http::Method::get, "GET, HEAD")) return;
+  if (r.if_none_match.data() != nullptr &&
+      r.if_none_match.find(page->etag) != std::string_view::npos) {
+    worker_->respond(t, {304, {}, page->not_modified, {}});
+    return;
+  }
+  worker_->respond_raw(t, page->response);
 }
 
 void Desk::route_sale(const http::Request& r, http::Ticket t, const SkuName& sku,
@@ -220,6 +255,8 @@ void Desk::route_sale(const http::Request& r, http::Ticket t, const SkuName& sku
     return send(Query{
         .kind = Query::Kind::audit_head, .sku = sku, .who = who, .origin = index_, .ticket = t});
   }
+  if (rest == "events") return stream_sale(r, t, sku);
+  if (rest == "decisions") return stream_decisions(r, t, sku);
   if (rest == "orders") return read_projection(r, t, sku, StoredProjection::orders);
   if (rest == "timeline") return read_projection(r, t, sku, StoredProjection::timeline);
   not_found(t);
@@ -500,9 +537,10 @@ void Desk::with_purchase(const http::Request& r, http::Ticket t, std::string_vie
       method(r, t, Method::get, "GET, HEAD, DELETE");
       return;
     }
-  } else if (rest == "explanation") {
+  } else if (rest == "explanation" || rest == "events") {
     if (!method(r, t, Method::get, "GET, HEAD")) return;
-  } else if (rest != "payment" && rest != "refund") {
+  } else if (rest != "payment" && rest != "refund" &&
+             !(rest == "demo-payment" && office_.config.demo)) {
     return not_found(t);
   } else if (!method(r, t, Method::post, "POST")) {
     return;
@@ -523,6 +561,13 @@ void Desk::with_purchase(const http::Request& r, http::Ticket t, std::string_vie
     if (!admit(r, t, who, who.customer.view())) return;
     return send(q);
   }
+  if (rest == "demo-payment") return pay_in_demo(r, t, q);
+  if (rest == "events") {
+    q.kind = Query::Kind::events;
+    if (!last_event_id(r, t, q.after) || !outbox_kept(t)) return;
+    if (!admit(r, t, who, who.customer.view())) return;
+    return send(q);
+  }
   if (!allow(t, who, who.role != Role::customer)) return;
   if (rest == "explanation") {
     q.kind = Query::Kind::explanation;
@@ -532,17 +577,67 @@ void Desk::with_purchase(const http::Request& r, http::Ticket t, std::string_vie
   if (rest == "payment") {
     const auto body = bodies_.payment(r.body);
     if (!body) return bad_request(t, body.error().message);
-    q.kind = Query::Kind::payment;
-    if (body->received) {
-      q.event = PaymentReceived{q.purchase, body->reference, body->amount};
-    } else {
-      q.event = PaymentFailed{q.purchase, body->reference};
-    }
+    return send_payment(t, q.sku, q.purchase, *body, who);
+  }
+  const auto body = bodies_.refund(r.body);
+  if (!body) return bad_request(t, body.error().message);
+  q.kind = Query::Kind::refund;
+  q.event = OrderRefunded{q.purchase, body->restock, body->actor, body->reason};
+  send(q);
+}
+
+void Desk::send_payment(http::Ticket t, const SkuName& sku, Seq purchase, const PaymentBody& body,
+                        const Principal& who) {
+  Query q{.kind = Query::Kind::payment,
+          .sku = sku,
+          .purchase = purchase,
+          .who = who,
+          .origin = index_,
+          .ticket = t};
+  if (body.received) {
+    q.event = PaymentReceived{purchase, body.reference, body.amount};
   } else {
-    const auto body = bodies_.refund(r.body);
-    if (!body) return bad_request(t, body.error().message);
-    q.kind = Query::Kind::refund;
-    q.event = OrderRefunded{q.purchase, body->restock, body->actor, body->reason};
+    q.event = PaymentFailed{purchase, body.reference};
+  }
+  send(q);
+}
+
+// What a payment provider says, proven by its signature instead of a token. A callback that comes
+// again, or late, is judged as the shop's own word would be: by the payment's reference and the
+// grace rule.
+void Desk::post_payment_callback(const http::Request& r, http::Ticket t) {
+  if (!method(r, t, http::Method::post, "POST")) return;
+  const std::int64_t now = office_.clock.now().wall.value / 1000;
+  const SignatureFault fault = check_signature(payment_secret_, r.webhook_id, r.webhook_timestamp,
+                                               r.webhook_signature, r.body, now);
+  if (fault != SignatureFault::none) {
+    // As for a token: guessing costs the guesser's address.
+    if (!admit(r, t, Principal{}, {})) return;
+    ++denied_;
+    return problem(t, 401, "unauthorized", "Unauthorized", detail_of(fault),
+                   "WWW-Authenticate: Webhook realm=\"fairsale\"\r\n");
+  }
+  if (!json_body(r, t)) return;
+  const auto body = bodies_.payment_callback(r.body);
+  if (!body) return bad_request(t, body.error().message);
+  const auto id = parse_purchase_id(body->purchase);
+  if (!id) return refuse(index_, t, Reason::unknown_purchase, {}, Seq{0}, Seq{0});
+  send_payment(t, id->sku, id->seq, body->payment, Principal{.role = Role::shop});
+}
+
+// What a payment provider would do after the customer paid, or did not: the references are made
+// from the outcome, so that a repeat is one.
+void Desk::pay_in_demo(const http::Request& r, http::Ticket t, Query q) {
+  if (!json_body(r, t) || !admit(r, t, q.who, q.who.customer.view())) return;
+  const auto body = bodies_.demo_payment(r.body);
+  if (!body) return bad_request(t, body.error().message);
+  if (body->declined) {
+    q.kind = Query::Kind::payment;
+    q.event = PaymentFailed{q.purchase, *PaymentReference::from("demo-declined")};
+  } else {
+    q.kind = Query::Kind::demo_payment;
+    q.event = PaymentReceived{
+        q.purchase, *PaymentReference::from(fmt::format("demo-{}", q.purchase.value)), {}};
   }
   send(q);
 }
@@ -555,16 +650,40 @@ void Desk::post_token(const http::Request& r, http::Ticket t) {
   }
   const auto body = bodies_.token(r.body);
   if (!body) return bad_request(t, body.error().message);
-  const std::int64_t expires = office_.clock.now().wall.value / 1000 + body->ttl_seconds;
-  const std::string token = authenticator_.mint(body->customer.view(), expires);
+  respond_token(t, body->customer.view(), body->ttl_seconds);
+}
+
+// Only in a demo: whoever comes is a customer.
+void Desk::post_guest(const http::Request& r, http::Ticket t) {
+  if (!method(r, t, http::Method::post, "POST") || !admit(r, t, Principal{}, {})) return;
+  std::array<std::byte, 8> random{};
+  if (::getrandom(random.data(), random.size(), 0) != ssize_t{random.size()}) {
+    return overloaded(index_, t);
+  }
+  std::string customer = "guest-";
+  for (const std::byte b : random) append(customer, "{:02x}", static_cast<unsigned>(b));
+  constexpr std::int64_t kDay = 86'400;
+  respond_token(t, customer, kDay);
+}
+
+void Desk::respond_token(http::Ticket t, std::string_view customer, std::int64_t ttl_seconds) {
+  const std::int64_t expires = office_.clock.now().wall.value / 1000 + ttl_seconds;
+  const std::string token = authenticator_.mint(customer, expires);
   body_.clear();
   JsonWriter(body_)
       .begin_object()
       .member("token", std::string_view(token))
-      .member("customer", body->customer.view())
+      .member("customer", customer)
       .member("expires_at", Timestamp{expires * 1000})
       .end_object();
   worker_->respond(t, {201, http::kJson, kNoStore, body_});
+}
+
+void Desk::get_stats(const http::Request& r, http::Ticket t) {
+  if (!method(r, t, http::Method::get, "GET, HEAD")) return;
+  Principal who;
+  if (!authenticate(r, t, who) || !allow(t, who, who.is_operator())) return;
+  worker_->respond(t, {200, http::kJson, kNoStore, office_.metrics.json()});
 }
 
 void Desk::get_metrics(http::Ticket t) {
@@ -573,8 +692,149 @@ void Desk::get_metrics(http::Ticket t) {
       office_.metrics.projection(name_of(p.projection), static_cast<double>(p.lag), p.progress);
     }
   }
+  if (office_.dispatcher != nullptr) office_.metrics.outbox(office_.dispatcher->status());
   body_ = office_.metrics.text();
   worker_->respond(t, {200, "text/plain; version=0.0.4; charset=utf-8", kNoStore, body_});
+}
+
+void Desk::route_audits(const http::Request& r, http::Ticket t) {
+  const bool get = r.method == http::Method::get || r.method == http::Method::head;
+  if (!get && !method(r, t, http::Method::post, "GET, HEAD, POST")) return;
+  Principal who;
+  if (!authenticate(r, t, who) || !allow(t, who, who.is_operator())) return;
+  if (office_.audits == nullptr) {
+    return problem(t, 503, "audit_unavailable", "Audit unavailable",
+                   "This server keeps its log in memory only: there is no store to audit.");
+  }
+  if (!get) {
+    if (!json_body(r, t)) return;
+    const auto body = bodies_.audit(r.body);
+    if (!body) return bad_request(t, body.error().message);
+    if (worker_->draining()) return stopping(t);
+    if (!office_.audits->begin(body->fairness, office_.clock.now().wall)) {
+      return problem(t, 409, "audit_under_way", "Audit under way",
+                     "One audit is made at a time; GET tells how far it has come.");
+    }
+  }
+  worker_->respond(t, {get ? 200 : 202, http::kJson, kNoStore, office_.audits->json()});
+}
+
+// ---- Event streams ----
+
+// The header, or the query parameter where a client cannot set headers.
+bool Desk::last_event_id(const http::Request& r, http::Ticket t, std::optional<Cursor>& out) {
+  char scratch[64];
+  std::string_view text = r.last_event_id;
+  bool good = true;
+  if (text.empty()) {
+    good =
+        http::query_parameter(r.query, "last_event_id", scratch, text) <= http::Parameter::present;
+  }
+  if (good && text.empty()) return true;
+  if (good) out = parse_event_id(text);
+  if (out) return true;
+  bad_request(t,
+              "Last-Event-ID must be the id of an event that this stream sent: POSITION or "
+              "POSITION.NUMBER, such as 17 or 17.0; leave it out to begin anew");
+  return false;
+}
+
+bool Desk::outbox_kept(http::Ticket t) {
+  if (office_.hub != nullptr) return true;
+  problem(t, 503, "not_kept", "Not kept",
+          "This server keeps its log in memory only, and no messages. Run it with a data directory "
+          "to have streams of them.");
+  return false;
+}
+
+void Desk::too_many_streams(http::Ticket t) {
+  ++overloaded_;
+  problem(t, 503, "too_many_streams", "Too many streams",
+          "As many event streams are open as this server serves. Try again shortly, or ask for the "
+          "state now and then.",
+          "Retry-After: 5\r\n");
+}
+
+void Desk::stream_sale(const http::Request& r, http::Ticket t, const SkuName& sku) {
+  std::optional<Cursor> seen;
+  if (!method(r, t, http::Method::get, "GET, HEAD") || !last_event_id(r, t, seen)) return;
+  // A stream costs more than a look, so a stranger's are limited like a customer's requests.
+  if (!admit(r, t, Principal{}, {})) return;
+  const Availability* now = find_sale(sku);
+  if (!now) return refuse(index_, t, Reason::unknown_sale, sku.view(), Seq{0}, Seq{0});
+  if (worker_->draining()) return stopping(t);
+  if (!streams_.begin_sale(t, seen_, seen)) too_many_streams(t);
+}
+
+void Desk::stream_decisions(const http::Request& r, http::Ticket t, const SkuName& sku) {
+  if (!method(r, t, http::Method::get, "GET, HEAD")) return;
+  Principal who;
+  if (!authenticate(r, t, who) || !allow(t, who, who.role != Role::customer)) return;
+  std::optional<Cursor> after;
+  if (!last_event_id(r, t, after) || !outbox_kept(t)) return;
+  const Availability* now = find_sale(sku);
+  if (!now) return refuse(index_, t, Reason::unknown_sale, sku.view(), Seq{0}, Seq{0});
+  if (worker_->draining()) return stopping(t);
+  // An id ahead of the log is of a log that was replaced by an older copy.
+  if (!after || after->position > now->position) after = Cursor::past(now->position);
+  if (!streams_.begin_decisions(t, *now, *after)) too_many_streams(t);
+}
+
+// At the owner of the purchase, for the desk that has the connection.
+void Desk::answer_events(const Query& q, const Sale& sale, PurchaseIndex index, SkuId id) {
+  PurchaseStream s{.ticket = q.ticket,
+                   .sku = id,
+                   .name = q.sku,
+                   .purchase = q.purchase,
+                   .after = Cursor::past(sale.seq()),
+                   .document = {}};
+  if (q.after && q.after->position <= sale.seq()) {
+    s.after = *q.after;
+  } else {
+    append_purchase(s.document, sale, index, id);
+  }
+  if (q.origin == index_) return begin(s);
+  answers_[q.origin].push_back(std::move(s));
+}
+
+void Desk::begin(const PurchaseStream& s) {
+  if (worker_->draining()) return stopping(s.ticket);
+  if (!streams_.begin_purchase(s)) too_many_streams(s.ticket);
+}
+
+std::chrono::steady_clock::time_point Desk::serve_streams() {
+  for (const http::Ticket& t : closed_streams_) streams_.closed(t);
+  closed_streams_.clear();
+  const auto due = streams_.turn(stream_looks_);
+  for (const Look& l : stream_looks_) {
+    looks_at_[office_.engine.shard_of(l.sku)].push_back(l);
+  }
+  stream_looks_.clear();
+  for (std::size_t to = 0; to < looks_at_.size(); ++to) {
+    if (looks_at_[to].empty()) continue;
+    if (to == index_) {
+      look(looks_at_[to], looked_);
+      for (const Looked& l : looked_) streams_.looked(l);
+      looked_.clear();
+    } else {
+      outgoing_[to].push_back(LookMail{index_, looks_at_[to]});
+    }
+    looks_at_[to].clear();
+  }
+  return due;
+}
+
+void Desk::look(const std::vector<Look>& looks, std::vector<Looked>& out) {
+  for (const Look& l : looks) {
+    const Sale* sale = shard_.find(l.sku);
+    const auto index = sale != nullptr ? sale->find_purchase(l.purchase) : std::nullopt;
+    if (!index) continue;
+    const Purchase& p = sale->purchase(*index);
+    out.push_back({.ticket = l.ticket,
+                   .standing = standing(*sale, *index, l.sku),
+                   .until = holds_units(p.status) ? p.until : Timestamp{},
+                   .hold = sale->terms().hold});
+  }
 }
 
 // ---- Stored projections ----
@@ -654,6 +914,93 @@ void Desk::respond(http::Ticket t, const ProjectionRoutes::Answer& answer) {
   worker_->respond(t, {answer.status, http::kJson, kNoStore, answer.body});
 }
 
+// ---- The outbox and webhooks ----
+
+void Desk::route_webhooks(const http::Request& r, http::Ticket t,
+                          const http::PathSegments& segments) {
+  using http::Method;
+  const bool read = r.method == Method::get || r.method == Method::head;
+  const auto wanted = [&](bool known, std::string_view allowed) {
+    return known || method(r, t, Method::get, allowed);
+  };
+  Principal who;
+  const auto shops = [&] {
+    return authenticate(r, t, who) && allow(t, who, who.role != Role::customer);
+  };
+  if (segments[1] == "outbox") {
+    if (!wanted(read, "GET, HEAD") || !authenticate(r, t, who) || !allow(t, who, who.is_operator()))
+      return;
+    return by_clerk(t, [](const WebhookRoutes& w) { return w.outbox(); });
+  }
+  if (segments.size == 2) {
+    if (!wanted(read || r.method == Method::post, "GET, HEAD, POST") || !shops()) return;
+    if (read) return by_clerk(t, [](const WebhookRoutes& w) { return w.list(); });
+    if (!json_body(r, t)) return;
+    const auto body = bodies_.webhook(r.body);
+    if (!body) return bad_request(t, body.error().message);
+    return by_clerk(t, [b = *body](const WebhookRoutes& w) { return w.add(b); });
+  }
+  const std::string id(segments[2]);
+  if (segments.size == 3) {
+    if (!wanted(read || r.method == Method::patch || r.method == Method::del,
+                "GET, HEAD, PATCH, DELETE") ||
+        !shops()) {
+      return;
+    }
+    if (read) return by_clerk(t, [id](const WebhookRoutes& w) { return w.get(id); });
+    if (r.method == Method::del) {
+      return by_clerk(t, [id](const WebhookRoutes& w) { return w.remove(id); });
+    }
+    if (!json_body(r, t)) return;
+    const auto body = bodies_.webhook_change(r.body);
+    if (!body) return bad_request(t, body.error().message);
+    return by_clerk(t, [id, b = *body](const WebhookRoutes& w) { return w.change(id, b); });
+  }
+  if (segments[3] == "attempts") {
+    if (!wanted(read, "GET, HEAD") || !shops()) return;
+    return by_clerk(t, [id](const WebhookRoutes& w) { return w.attempts(id); });
+  }
+  if (segments[3] == "redeliver") {
+    if (!method(r, t, Method::post, "POST") || !shops() || !json_body(r, t)) return;
+    const auto body = bodies_.redelivery(r.body);
+    if (!body) return bad_request(t, body.error().message);
+    return by_clerk(t, [id, b = *body](const WebhookRoutes& w) { return w.redeliver(id, b); });
+  }
+  not_found(t);
+}
+
+// The clerk's thread writes to disk and waits for others, so that no purchase does.
+void Desk::by_clerk(http::Ticket t,
+                    std::function<ProjectionRoutes::Answer(const WebhookRoutes&)> what) {
+  if (worker_->draining()) return stopping(t);
+  const bool taken = office_.clerk->ask([&office = office_, origin = index_, t,
+                                         what = std::move(what)](bool time) {
+    ProjectionRoutes::Answer answer{
+        503, {}, "stopping", "Stopping", "The server is going down; try again when it is back."};
+    try {
+      if (time) answer = what(*office.webhooks);
+    } catch (const std::exception& e) {
+      spdlog::error("A request could not be answered: {}", e.what());
+      answer = {503,
+                {},
+                "overloaded",
+                "Overloaded",
+                "It could not be done now; the server's log says why."};
+    }
+    AnswerMail mail{.ticket = t, .status = answer.status, .headers = std::string(kNoStore)};
+    if (!answer.problem.empty()) {
+      mail.content_type = http::kProblemJson;
+      mail.headers = answer.status == 503 ? kRetrySoon : std::string_view{};
+      http::append_problem(mail.body, {answer.status, answer.problem, answer.title, answer.detail});
+    } else if (answer.status != 204) {
+      mail.content_type = http::kJson;
+      mail.body = std::move(answer.body);
+    }
+    office.deliver(origin, std::move(mail));
+  });
+  if (!taken) overloaded(index_, t);
+}
+
 // ---- To the shards ----
 
 void Desk::stopping(http::Ticket t) {
@@ -672,7 +1019,7 @@ void Desk::send(SkuId sku, const Event& event, const Reply& reply) {
 
 void Desk::send(const Query& q) {
   const bool acts = q.kind == Query::Kind::give_up || q.kind == Query::Kind::payment ||
-                    q.kind == Query::Kind::refund;
+                    q.kind == Query::Kind::demo_payment || q.kind == Query::Kind::refund;
   if (acts && worker_->draining()) return stopping(q.ticket);
   const std::size_t owner = office_.engine.shard_of(sku_id(q.sku.view()));
   if (owner == index_) return run(q);
@@ -700,6 +1047,7 @@ void Desk::run(const Query& q) {
   switch (q.kind) {
     case Query::Kind::give_up:
     case Query::Kind::payment:
+    case Query::Kind::demo_payment:
     case Query::Kind::refund: return act(q);
     default: break;
   }
@@ -718,6 +1066,14 @@ void Desk::act(const Query& q) {
   Reply reply{.origin = q.origin, .kind = Reply::Kind::give_up, .ticket = q.ticket};
   switch (q.kind) {
     case Query::Kind::payment: reply.kind = Reply::Kind::payment; break;
+    case Query::Kind::demo_payment: {
+      reply.kind = Reply::Kind::payment;
+      auto payment = std::get<PaymentReceived>(q.event);
+      const Money unit = sale->terms().price;
+      payment.amount = {MinorUnits{unit.amount.value * sale->purchase(*index).quantity},
+                        unit.currency};
+      return submit(id, payment, reply);
+    }
     case Query::Kind::refund: reply.kind = Reply::Kind::refund; break;
     default: {
       const PurchaseStatus status = sale->purchase(*index).status;
@@ -728,6 +1084,19 @@ void Desk::act(const Query& q) {
     }
   }
   submit(id, q.event, reply);
+}
+
+// Nothing when the purchase does not wait.
+std::optional<Standing> Desk::standing(const Sale& sale, PurchaseIndex index, SkuId sku) const {
+  if (sale.purchase(index).status != PurchaseStatus::waiting) return std::nullopt;
+  const auto place = projections_.line.place(sku, index);
+  if (!place) return std::nullopt;
+  const std::uint64_t ahead = projections_.line.units_ahead(sku, sale, index);
+  return Standing{
+      .place = *place,
+      .units_ahead = ahead,
+      .units_may_return = sale.counters().held.value,
+      .eta = projections_.returns.estimate(sku, sale, ahead + sale.purchase(index).quantity)};
 }
 
 void Desk::append_purchase(std::string& out, const Sale& sale, PurchaseIndex index, SkuId sku) {
@@ -743,8 +1112,9 @@ void Desk::append_purchase(std::string& out, const Sale& sale, PurchaseIndex ind
   if (p.status == PurchaseStatus::released || p.status == PurchaseStatus::refused) {
     json.member("reason", name_of(p.reason));
   }
-  if (p.status == PurchaseStatus::waiting) {
-    if (const auto place = projections_.line.place(sku, index)) json.member("place", *place);
+  if (const auto line = standing(sale, index, sku)) {
+    json.member("place", line->place).key("line");
+    append_standing(out, *line);
   }
   if (holds_units(p.status)) json.member("until", p.until);
   const Money unit = sale.terms().price;
@@ -757,7 +1127,8 @@ void Desk::answer_query(const Query& q) {
   const SkuId id = sku_id(q.sku.view());
   const Sale* sale = shard_.find(id);
   if (sale == nullptr || !sale->exists()) {
-    const bool of_purchase = q.kind == Query::Kind::purchase || q.kind == Query::Kind::explanation;
+    const bool of_purchase = q.kind == Query::Kind::purchase ||
+                             q.kind == Query::Kind::explanation || q.kind == Query::Kind::events;
     return refuse(q.origin, q.ticket, of_purchase ? Reason::unknown_purchase : Reason::unknown_sale,
                   {}, Seq{0}, Seq{0});
   }
@@ -771,6 +1142,7 @@ void Desk::answer_query(const Query& q) {
   }
   body_.clear();
   switch (q.kind) {
+    case Query::Kind::events:
     case Query::Kind::purchase: {
       // A refused attempt is not a purchase, but whoever kept its id may ask why.
       const auto index = sale->find_purchase(q.purchase);
@@ -778,6 +1150,7 @@ void Desk::answer_query(const Query& q) {
           !q.who.may_act_for(sale->customer_name(CustomerIndex{sale->purchase(*index).customer}))) {
         return refuse(q.origin, q.ticket, Reason::unknown_purchase, {}, Seq{0}, Seq{0});
       }
+      if (q.kind == Query::Kind::events) return answer_events(q, *sale, *index, id);
       append_purchase(body_, *sale, *index, id);
       break;
     }
@@ -821,6 +1194,7 @@ void Desk::answer_query(const Query& q) {
 std::chrono::steady_clock::time_point Desk::on_turn() {
   // What others are to decide is on its way while this shard syncs, and their answers after it.
   read_mail();
+  const auto streams_due = serve_streams();
   post_mail();
   const auto begun = steady_clock::now();
   const auto turn = shard_.turn(*this);
@@ -841,7 +1215,7 @@ std::chrono::steady_clock::time_point Desk::on_turn() {
   post_answers();
   count();
 
-  auto next = steady_clock::time_point::max();
+  auto next = streams_due;
   if (const auto in = shard_.next_turn_in()) next = steady_clock::now() + milliseconds(in->value);
   if (!sale_waits_.empty() || !waits_.empty() || !projection_waits_.empty())
     next = std::min(next, next_check_);
@@ -882,6 +1256,10 @@ void Desk::read_mail() {
     for (const Mail& mail : incoming_) {
       if (const auto* a = std::get_if<AnswerMail>(&mail)) {
         worker_->respond(a->ticket, {a->status, a->content_type, a->headers, a->body});
+      } else if (const auto* stream = std::get_if<PurchaseStream>(&mail)) {
+        begin(*stream);
+      } else if (const auto* answers = std::get_if<LookedMail>(&mail)) {
+        for (const Looked& l : answers->looked) streams_.looked(l);
       }
     }
   }
@@ -893,6 +1271,10 @@ void Desk::read_mail() {
       submit(event->sku, event->event, event->reply);
     } else if (auto* query = std::get_if<Query>(&mail)) {
       run(*query);
+    } else if (const auto* looks = std::get_if<LookMail>(&mail)) {
+      LookedMail answer;
+      look(looks->looks, answer.looked);
+      answers_[looks->origin].push_back(std::move(answer));
     }
   }
 }
@@ -902,8 +1284,11 @@ void Desk::post_mail() {
     if (outgoing_[to].empty()) continue;
     if (!office_.mailboxes[to]->put(outgoing_[to])) {
       for (const Mail& mail : outgoing_[to]) {
-        const auto* event = std::get_if<EventMail>(&mail);
-        overloaded(index_, event != nullptr ? event->reply.ticket : std::get<Query>(mail).ticket);
+        if (const auto* event = std::get_if<EventMail>(&mail)) {
+          overloaded(index_, event->reply.ticket);
+        } else if (const auto* query = std::get_if<Query>(&mail)) {
+          overloaded(index_, query->ticket);
+        }  // looks are made again
       }
       outgoing_[to].clear();
     }

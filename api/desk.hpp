@@ -7,6 +7,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -18,11 +19,15 @@
 #include "api/config.hpp"
 #include "api/http/worker.hpp"
 #include "api/metrics.hpp"
+#include "api/pages.hpp"
 #include "api/projection_routes.hpp"
 #include "api/rate_limit.hpp"
+#include "api/streams/event_streams.hpp"
+#include "api/webhook_routes.hpp"
 #include "core/engine/engine.hpp"
 #include "projections/availability.hpp"
 #include "projections/line.hpp"
+#include "projections/returns.hpp"
 
 namespace fairsale::api {
 
@@ -32,13 +37,14 @@ struct ShardProjections {
   ShardProjections(AvailabilityBoard& board, StretchQueue* queue) : availability(board) {
     if (queue != nullptr) stored.emplace(availability, *queue);
     // In this order: what is stored has been rendered.
-    if (stored) all = Observers({&availability, &line, &*stored});
+    if (stored) all = Observers({&availability, &line, &returns, &*stored});
   }
 
   AvailabilityProjection availability;
   LineProjection line;
+  Returns returns;
   std::optional<ProjectionFollower> stored;
-  Observers all{{&availability, &line}};
+  Observers all{{&availability, &line, &returns}};
 };
 
 // What a request waits for at a shard, and how its answer is to look.
@@ -61,8 +67,10 @@ struct Query {
     line,
     audit_head,
     explanation,
+    events,  // of a purchase, as a stream
     give_up,
     payment,
+    demo_payment,  // of the purchase's own price
     refund
   };
 
@@ -73,7 +81,8 @@ struct Query {
   std::uint32_t limit = 0;
   Seq min_seq;
   Principal who;
-  Event event = TimePassed{};  // payment, refund
+  Event event = TimePassed{};   // payment, refund
+  std::optional<Cursor> after;  // events: where the client resumes
   std::uint16_t origin = 0;
   http::Ticket ticket;
   std::chrono::steady_clock::time_point deadline;  // for min_seq
@@ -93,9 +102,20 @@ struct AnswerMail {
   std::string body;
 };
 
-using Mail = std::variant<EventMail, Query, AnswerMail>;
+// What streams of one desk want to know of purchases of another's shard, and the answers.
+struct LookMail {
+  std::uint16_t origin = 0;
+  std::vector<Look> looks;
+};
 
-// Bounded for events and queries; answers always fit, since each is of a request let in earlier.
+struct LookedMail {
+  std::vector<Looked> looked;
+};
+
+using Mail = std::variant<EventMail, Query, AnswerMail, LookMail, PurchaseStream, LookedMail>;
+
+// Bounded for events, queries and looks; answers always fit, since each is of a request let in
+// earlier.
 class Mailbox {
  public:
   static constexpr std::size_t kLimit = 65'536;
@@ -116,6 +136,8 @@ class Mailbox {
   std::vector<Mail> mail_;
 };
 
+class Audits;
+class Clerk;
 class Explainer;
 
 // What all desks share.
@@ -128,13 +150,23 @@ struct Office {
   RateLimiter& customer_limiter;
   RateLimiter& address_limiter;
   Projector* projector = nullptr;  // none when nothing is kept on disk
+  MessageHub* hub = nullptr;       // likewise
+  StreamCount* streams = nullptr;
   std::string_view openapi;
+  const Pages& pages;
   std::vector<std::unique_ptr<Mailbox>> mailboxes;
   std::vector<http::Worker*> workers;
   std::atomic<std::size_t> serving{0};  // workers whose loop is running
   Explainer* explainer = nullptr;
+  Clerk* clerk = nullptr;
+  const WebhookRoutes* webhooks = nullptr;
+  const Dispatcher* dispatcher = nullptr;  // none when nothing is kept on disk
+  Audits* audits = nullptr;                // none when nothing is kept on disk
   // Called when the log has failed: never returns. Nothing may be acknowledged any more.
   void (*fail)(const Error&) = nullptr;
+
+  // From any thread: the answer goes to the desk that has the request.
+  void deliver(std::uint16_t origin, AnswerMail);
 };
 
 class Desk final : public http::Service, public Answers {
@@ -145,6 +177,7 @@ class Desk final : public http::Service, public Answers {
   std::chrono::steady_clock::time_point on_turn() override;
   void on_decided(const fairsale::Ticket&, SkuId, Seq, const Event&, const Decision&,
                   const Sale&) override;
+  void on_stream_closed(http::Ticket t) override { closed_streams_.push_back(t); }
 
   // After this worker's loop has ended: drives the shard for the others until theirs have too.
   void serve_others();
@@ -173,13 +206,26 @@ class Desk final : public http::Service, public Answers {
   void post_purchase(const http::Request&, http::Ticket, const SkuName&, const Principal&);
   void get_purchases(const http::Request&, http::Ticket, const SkuName&, const Principal&);
   void get_line(const http::Request&, http::Ticket, const SkuName&);
+  void stream_sale(const http::Request&, http::Ticket, const SkuName&);
+  void stream_decisions(const http::Request&, http::Ticket, const SkuName&);
   void with_purchase(const http::Request&, http::Ticket, std::string_view id,
                      std::string_view rest);
   void post_token(const http::Request&, http::Ticket);
+  void post_payment_callback(const http::Request&, http::Ticket);
+  void send_payment(http::Ticket, const SkuName&, Seq purchase, const PaymentBody&,
+                    const Principal&);
+  void post_guest(const http::Request&, http::Ticket);
+  void get_stats(const http::Request&, http::Ticket);
   void get_metrics(http::Ticket);
+  void route_audits(const http::Request&, http::Ticket);
+  void get_page(const http::Request&, http::Ticket);
+  void pay_in_demo(const http::Request&, http::Ticket, Query);
+  void respond_token(http::Ticket, std::string_view customer, std::int64_t ttl_seconds);
   void read_projection(const http::Request&, http::Ticket, const SkuName&, StoredProjection);
   void route_projections(const http::Request&, http::Ticket, const http::PathSegments&);
   void respond(http::Ticket, const ProjectionRoutes::Answer&);
+  void route_webhooks(const http::Request&, http::Ticket, const http::PathSegments&);
+  void by_clerk(http::Ticket, std::function<ProjectionRoutes::Answer(const WebhookRoutes&)>);
   void route_sale(const http::Request&, http::Ticket, const SkuName&, std::string_view rest);
 
   // Gates: each answers by itself and returns false when the request may not pass.
@@ -188,6 +234,9 @@ class Desk final : public http::Service, public Answers {
   bool admit(const http::Request&, http::Ticket, const Principal&, std::string_view customer);
   bool json_body(const http::Request&, http::Ticket);
   bool min_seq(const http::Request&, http::Ticket, Seq&);
+  bool last_event_id(const http::Request&, http::Ticket, std::optional<Cursor>&);
+  // Of streams that follow the outbox.
+  bool outbox_kept(http::Ticket);
   bool page_limit(const http::Request&, http::Ticket, std::uint32_t&,
                   std::uint32_t most = kMaxPage);
   bool method(const http::Request&, http::Ticket, http::Method wanted, std::string_view allowed);
@@ -201,6 +250,11 @@ class Desk final : public http::Service, public Answers {
   void submit(SkuId, const Event&, const Reply&);
   void run(const Query&);
   void answer_query(const Query&);
+  void answer_events(const Query&, const Sale&, PurchaseIndex, SkuId);
+  void begin(const PurchaseStream&);
+  void too_many_streams(http::Ticket);
+  std::chrono::steady_clock::time_point serve_streams();
+  void look(const std::vector<Look>&, std::vector<Looked>&);
   void act(const Query&);
   void read_mail();
   void post_mail();
@@ -223,6 +277,7 @@ class Desk final : public http::Service, public Answers {
   void respond_sale(http::Ticket, const Availability&, std::string_view if_none_match);
   void answer_attempt(const Reply&, Seq, const Event&, const Decision&, const Sale&);
   void append_purchase(std::string& out, const Sale&, PurchaseIndex, SkuId);
+  std::optional<Standing> standing(const Sale&, PurchaseIndex, SkuId) const;
   void answer_looks();
   void check_waits();
   bool may_wait(std::uint16_t origin, http::Ticket, Seq wanted, Seq position);
@@ -239,8 +294,10 @@ class Desk final : public http::Service, public Answers {
   Sequencer& shard_;
   ShardProjections& projections_;
   Authenticator authenticator_;
+  const std::string payment_secret_;  // empty: no callbacks are taken
   BodyReader bodies_;
   ProjectionRoutes stored_;
+  EventStreams streams_;
 
   std::vector<Mail> incoming_;
   std::size_t read_ = 0;  // of incoming_; the rest waits for room in the shard's inbox
@@ -251,6 +308,10 @@ class Desk final : public http::Service, public Answers {
   std::vector<SaleWait> sale_waits_;
   std::vector<ProjectionWait> projection_waits_;
   std::chrono::steady_clock::time_point next_check_{};  // of those who wait
+  std::vector<http::Ticket> closed_streams_;            // since the last turn
+  std::vector<Look> stream_looks_;
+  std::vector<std::vector<Look>> looks_at_;  // those, by the desk that owns the purchase
+  std::vector<Looked> looked_;
   std::string body_;
   std::string headers_;
 

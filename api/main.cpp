@@ -42,6 +42,8 @@ void print_demo(const std::string& url, const api::Secrets& secrets) {
       "\n"
       "  A sale is open: 1,000 units of \"demo\" at 49.00 EUR, 2 a customer, held for 120 s.\n"
       "\n"
+      "  In a browser: a shopper's page is {0}/s/demo, the operator's {0}/console\n"
+      "\n"
       "  Is there any left?\n"
       "    curl -s {0}/v1/sales/demo\n"
       "\n"

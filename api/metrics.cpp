@@ -2,7 +2,10 @@
 
 #include <prometheus/text_serializer.h>
 
+#include <cmath>
 #include <sstream>
+
+#include "core/json/json.hpp"
 
 namespace fairsale::api {
 
@@ -52,7 +55,19 @@ Metrics::Metrics()
                                .Name("fairsale_projection_progress")
                                .Help("How far a projection's rebuild has come; 1 when none is "
                                      "under way.")
-                               .Register(registry)) {
+                               .Register(registry)),
+      outbox_taken_(prometheus::BuildCounter()
+                        .Name("fairsale_outbox_taken_total")
+                        .Help("Messages that a consumer of the outbox has taken.")
+                        .Register(registry)),
+      outbox_behind_(prometheus::BuildGauge()
+                         .Name("fairsale_outbox_behind_skus")
+                         .Help("SKUs of which there are, or may be, messages for a consumer.")
+                         .Register(registry)),
+      outbox_failures_(prometheus::BuildGauge()
+                           .Name("fairsale_outbox_failures")
+                           .Help("Failures of a consumer since it last took something.")
+                           .Register(registry)) {
   auto& kinds = prometheus::BuildCounter()
                     .Name("fairsale_answers_total")
                     .Help("Answers to events, by decision.")
@@ -77,6 +92,27 @@ std::string Metrics::text() const {
   return std::move(out).str();
 }
 
+std::string Metrics::json() const {
+  const auto count = [](const auto& metric) { return static_cast<std::uint64_t>(metric.Value()); };
+  const auto turns = turn_seconds.Collect().histogram;
+  std::string out;
+  fmt::format_to(
+      std::back_inserter(out),
+      R"({{"requests":{},"events":{},"blocks":{},"rate_limited":{},"overloaded":{},)"
+      R"("denied":{},"connections":{},"turns":{{"count":{},"seconds":{:.6f},"buckets":[)",
+      count(requests), count(events), count(blocks), count(rate_limited), count(overloaded),
+      count(denied), count(connections), turns.sample_count, turns.sample_sum);
+  for (const auto& bucket : turns.bucket) {
+    if (out.back() != '[') out += ',';
+    const bool bounded = std::isfinite(bucket.upper_bound);
+    fmt::format_to(std::back_inserter(out), R"({{"up_to":{},"count":{}}})",
+                   bounded ? fmt::format("{}", bucket.upper_bound) : "null",
+                   bucket.cumulative_count);
+  }
+  out += "]}}";
+  return out;
+}
+
 void Metrics::projection(std::string_view name, double lag, double progress) {
   const prometheus::Labels labels{{"projection", std::string(name)}};
   projection_lag_.Add(labels).Set(lag);
@@ -90,6 +126,31 @@ void Metrics::answered(const std::array<std::uint32_t, kKinds>& kinds,
   }
   for (std::size_t i = 0; i < kReasons; ++i) {
     if (reasons[i] != 0 && reasons_[i] != nullptr) reasons_[i]->Increment(reasons[i]);
+  }
+}
+
+void Metrics::outbox(const std::vector<ConsumerStatus>& consumers) {
+  const std::scoped_lock lock(outbox_mutex_);
+  std::map<std::string, OutboxSeries> before;
+  before.swap(outbox_);
+  for (const ConsumerStatus& c : consumers) {
+    auto node = before.extract(c.name);
+    if (node.empty()) {
+      const prometheus::Labels labels{{"consumer", c.name}};
+      outbox_[c.name] = {&outbox_taken_.Add(labels), &outbox_behind_.Add(labels),
+                         &outbox_failures_.Add(labels)};
+    } else {
+      outbox_.insert(std::move(node));
+    }
+    const OutboxSeries& series = outbox_[c.name];
+    series.taken->Increment(static_cast<double>(c.taken) - series.taken->Value());
+    series.behind->Set(static_cast<double>(c.skus_behind));
+    series.failures->Set(c.failures);
+  }
+  for (const auto& [name, gone] : before) {
+    outbox_taken_.Remove(gone.taken);
+    outbox_behind_.Remove(gone.behind);
+    outbox_failures_.Remove(gone.failures);
   }
 }
 

@@ -2,8 +2,11 @@
 #pragma once
 
 #include <array>
+#include <map>
+#include <mutex>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <prometheus/counter.h>
 #include <prometheus/gauge.h>
@@ -11,6 +14,7 @@
 #include <prometheus/registry.h>
 
 #include "core/domain/decision.hpp"
+#include "projections/outbox/dispatcher.hpp"
 
 namespace fairsale::api {
 
@@ -25,6 +29,10 @@ class Metrics {
   // The Prometheus text format, version 0.0.4.
   std::string text() const;
 
+  // The figures that change fast, as one JSON object: counters since the start, and the histogram
+  // of turns with cumulative counts, so that rates and quantiles come from the difference of two.
+  std::string json() const;
+
   // Answers to events, by kind of decision and by reason of refusal.
   void answered(const std::array<std::uint32_t, kKinds>& kinds,
                 const std::array<std::uint32_t, kReasons>& reasons);
@@ -32,6 +40,9 @@ class Metrics {
   // How far behind the log a stored projection is, and how far its rebuild has come (1: none is
   // under way).
   void projection(std::string_view name, double lag, double progress);
+
+  // How each consumer of the outbox does; those that are gone are not shown any more.
+  void outbox(const std::vector<ConsumerStatus>&);
 
   prometheus::Registry registry;
   prometheus::Counter& requests;
@@ -54,6 +65,17 @@ class Metrics {
   std::array<prometheus::Counter*, kReasons> reasons_{};
   prometheus::Family<prometheus::Gauge>& projection_lag_;
   prometheus::Family<prometheus::Gauge>& projection_progress_;
+  prometheus::Family<prometheus::Counter>& outbox_taken_;
+  prometheus::Family<prometheus::Gauge>& outbox_behind_;
+  prometheus::Family<prometheus::Gauge>& outbox_failures_;
+
+  struct OutboxSeries {
+    prometheus::Counter* taken;
+    prometheus::Gauge* behind;
+    prometheus::Gauge* failures;
+  };
+  std::mutex outbox_mutex_;
+  std::map<std::string, OutboxSeries> outbox_;  // by consumer
 };
 
 }  // namespace fairsale::api

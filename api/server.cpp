@@ -7,10 +7,16 @@
 #include <cstdlib>
 #include <thread>
 
+#include "api/audits.hpp"
+#include "api/clerk.hpp"
 #include "api/desk.hpp"
 #include "api/explainer.hpp"
 #include "core/log/memory_log.hpp"
 #include "core/log/rocks_log.hpp"
+#include "projections/delivery/nats.hpp"
+#include "projections/delivery/signature.hpp"
+#include "projections/delivery/webhooks.hpp"
+#include "projections/outbox/dispatcher.hpp"
 
 namespace fairsale::api {
 
@@ -35,6 +41,11 @@ void report_projections(const Error& error) {
     case Fault::invalid: spdlog::error("Projections: {}", error.message); return;
     default: spdlog::warn("Projections: {}. Sales go on; it is tried again", error.message);
   }
+}
+
+// Sales go on whatever befalls those whom they are told to.
+void report_delivery(std::string_view consumer, const Error& error) {
+  spdlog::warn("Outbox: {}: {}. Sales go on; what was not taken is kept", consumer, error.message);
 }
 
 struct NoAnswers final : Answers {
@@ -84,6 +95,38 @@ http::Limits within_descriptors(http::Limits limits, std::size_t workers) {
   return limits;
 }
 
+DispatcherOptions delivery_options() {
+  DispatcherOptions options;
+  // A receiver that is back is found soon, and one that stays away costs little.
+  options.retry_last = std::chrono::seconds(10);
+  options.report = report_delivery;
+  return options;
+}
+
+Result<std::unique_ptr<Webhooks>> open_webhooks(const ServerConfig& config, Dispatcher& dispatcher,
+                                                Dispatcher::StoreSource store) {
+  WebhookOptions options;
+  options.sender.private_addresses = config.webhook_private_addresses;
+  options.sender.ca_file = config.webhook_ca_file;
+  options.give_up_after = config.webhook_give_up_after;
+  options.report = report_delivery;
+  return Webhooks::open(webhooks_directory(config.data_dir), dispatcher, std::move(store),
+                        std::move(options));
+}
+
+Result<void> add_nats(const ServerConfig& config, Dispatcher& dispatcher) {
+  if (config.nats.empty()) return {};
+  NatsOptions options{.url = config.nats,
+                      .creds_file = config.nats_creds_file,
+                      .warn = [](const std::string& what) { spdlog::warn("{}", what); }};
+  if (!config.nats_credentials.file.empty() || !config.nats_credentials.value.empty()) {
+    auto loaded = load_secret(config.nats_credentials, 1);
+    if (!loaded) return tl::unexpected(loaded.error());
+    options.credentials = std::move(*loaded);
+  }
+  return dispatcher.add(nats_consumer(std::move(options)));
+}
+
 Result<std::unique_ptr<EventLog>> open_log(const ServerConfig& config, RecoveryReport& report) {
   if (!config.in_memory) return open_rocks_log({.directory = config.data_dir}, report);
   report.notes.push_back("The log is in memory only: nothing of it outlives this process");
@@ -103,7 +146,21 @@ Result<void> serve(const ServerConfig& config,
     if (!loaded) return tl::unexpected(loaded.error());
     *secret = std::move(*loaded);
   }
+  if (!config.payment_secret.file.empty() || !config.payment_secret.value.empty()) {
+    auto loaded = load_secret(config.payment_secret);
+    if (!loaded) return tl::unexpected(loaded.error());
+    if (!is_webhook_secret(*loaded)) {
+      return fail(Fault::invalid,
+                  "payment-secret must be whsec_ and the base64 of 24 to 64 bytes (try: echo "
+                  "whsec_$(openssl rand -base64 32))");
+    }
+    secrets.payment_secret = std::move(*loaded);
+  }
   if (auto ok = check(secrets); !ok) return ok;
+  if (config.in_memory && !config.nats.empty()) {
+    return fail(Fault::invalid,
+                "--nats needs a data directory, where the outbox waits: leave out --in-memory");
+  }
 
   const auto begun = std::chrono::steady_clock::now();
   RecoveryReport report;
@@ -116,9 +173,17 @@ Result<void> serve(const ServerConfig& config,
   std::vector<std::unique_ptr<ShardProjections>> projections;
   std::vector<SaleObserver*> observers;
   std::optional<Projector> projector;
+  std::optional<Dispatcher> dispatcher;
+  std::unique_ptr<Webhooks> webhooks;
+  std::optional<MessageHub> hub;  // of who reads the outbox
   if (!config.in_memory) {
     projector.emplace(**log, config.workers,
                       ProjectorOptions{.directory = projections_directory(config.data_dir),
+                                       .outbox_grew =
+                                           [&dispatcher, &hub](SkuId sku) {
+                                             if (dispatcher) dispatcher->grew(sku);
+                                             if (hub) hub->grew(sku);
+                                           },
                                        .report = report_projections});
   }
   for (std::size_t i = 0; i < config.workers; ++i) {
@@ -136,6 +201,14 @@ Result<void> serve(const ServerConfig& config,
   if (projector) {
     if (auto ok = projector->begin(); !ok) return ok;
     for (auto& shard : projections) shard->stored->begin();
+    auto cursors = CursorStore::open(outbox_directory(config.data_dir));
+    if (!cursors) return tl::unexpected(cursors.error());
+    const auto store = [&projector] { return projector->store(); };
+    dispatcher.emplace(**log, store, std::move(*cursors), delivery_options());
+    auto opened = open_webhooks(config, *dispatcher, store);
+    if (!opened) return tl::unexpected(opened.error());
+    webhooks = std::move(*opened);
+    if (auto ok = add_nats(config, *dispatcher); !ok) return ok;
   }
   std::size_t skus = 0;
   for (std::size_t i = 0; i < config.workers; ++i) skus += (*engine)->shard(i).skus();
@@ -146,8 +219,10 @@ Result<void> serve(const ServerConfig& config,
   if (!listening) return tl::unexpected(listening.error());
 
   Metrics metrics;
+  const Pages pages(config.demo, config.pay_url);
   RateLimiter customer_limiter(config.customer_rate, std::size_t{1} << 20);
   RateLimiter address_limiter(config.address_rate);
+  StreamCount streams(config.max_streams);
   Office office{.config = config,
                 .engine = **engine,
                 .clock = clock,
@@ -156,7 +231,9 @@ Result<void> serve(const ServerConfig& config,
                 .customer_limiter = customer_limiter,
                 .address_limiter = address_limiter,
                 .projector = projector ? &*projector : nullptr,
+                .streams = &streams,
                 .openapi = openapi_json(),
+                .pages = pages,
                 .mailboxes = {},
                 .workers = {},
                 .fail = log_failed};
@@ -167,19 +244,37 @@ Result<void> serve(const ServerConfig& config,
     office.workers.push_back(workers.back().get());
     office.mailboxes.push_back(std::make_unique<Mailbox>());
   }
+  if (projector) {
+    hub.emplace([&projector] { return projector->store(); }, config.workers,
+                [&office](std::size_t desk) { office.workers[desk]->wake(); },
+                MessageHubOptions{.report = [&projector](const Error& error) {
+                  if (error.fault == Fault::damaged) projector->suspect(error);
+                  spdlog::warn("Event streams wait: {}", error.message);
+                }});
+    office.hub = &*hub;
+  }
   Explainer explainer(**log, [&office](std::uint16_t origin, AnswerMail mail) {
-    std::vector<Mail> batch;
-    batch.emplace_back(std::move(mail));
-    office.mailboxes[origin]->put_answers(batch);
-    office.workers[origin]->wake();
+    office.deliver(origin, std::move(mail));
   });
   office.explainer = &explainer;
+  const WebhookRoutes webhook_routes(dispatcher ? &*dispatcher : nullptr, webhooks.get());
+  office.webhooks = &webhook_routes;
+  office.dispatcher = dispatcher ? &*dispatcher : nullptr;
+  Clerk clerk;
+  office.clerk = &clerk;
+  std::optional<Audits> audits;
+  if (!config.in_memory) audits.emplace(config.data_dir);
+  office.audits = audits ? &*audits : nullptr;
   std::vector<std::unique_ptr<Desk>> desks;
   for (std::size_t i = 0; i < config.workers; ++i) {
     desks.push_back(std::make_unique<Desk>(office, i, secrets, *projections[i]));
   }
   office.serving = config.workers;
-  if (projector) projector->start();
+  if (projector) {
+    projector->start();
+    dispatcher->start();
+    hub->start();
+  }
   {
     std::vector<std::jthread> threads;
     for (std::size_t i = 0; i < config.workers; ++i) {
@@ -198,9 +293,16 @@ Result<void> serve(const ServerConfig& config,
     spdlog::info("Stopping: no new work, what was admitted is finished");
     for (auto& worker : workers) worker->drain(config.drain_timeout);
     explainer.stop();
+    if (webhooks) webhooks->interrupt();
+    clerk.stop();
+    if (audits) audits->stop();
     (*engine)->snapshotter().stop();
   }
-  if (projector) projector->stop();
+  if (projector) {
+    dispatcher->stop();
+    hub->stop();
+    projector->stop();
+  }
   spdlog::info("Stopped: {} requests served", static_cast<std::uint64_t>(metrics.requests.Value()));
   return {};
 }

@@ -6,18 +6,33 @@ namespace fairsale {
 
 // ---- The set ----
 
-void RankedSet::insert(std::uint32_t n) {
-  while (words_.size() <= n / kWord) words_.push_back(0);
-  while (blocks_.size() <= n / kBlock) blocks_.push_back(0);
-  while (regions_.size() <= n / kRegion) regions_.push_back(0);
+void RankedSet::insert(std::uint32_t n, std::uint32_t weight) {
+  while (words_.size() <= n / kWord) {
+    words_.push_back(0);
+    weights_.push_back(0);
+  }
+  while (blocks_.size() <= n / kBlock) {
+    blocks_.push_back(0);
+    block_weights_.push_back(0);
+  }
+  while (regions_.size() <= n / kRegion) {
+    regions_.push_back(0);
+    region_weights_.push_back(0);
+  }
+  weights_[n / kWord] += weight;
+  block_weights_[n / kBlock] += weight;
+  region_weights_[n / kRegion] += weight;
   words_[n / kWord] |= std::uint64_t{1} << n % kWord;
   ++blocks_[n / kBlock];
   ++regions_[n / kRegion];
   ++size_;
 }
 
-void RankedSet::erase(std::uint32_t n) {
+void RankedSet::erase(std::uint32_t n, std::uint32_t weight) {
   FAIRSALE_INVARIANT(contains(n), "only a member can be taken out");
+  weights_[n / kWord] -= weight;
+  block_weights_[n / kBlock] -= weight;
+  region_weights_[n / kRegion] -= weight;
   words_[n / kWord] &= ~(std::uint64_t{1} << n % kWord);
   --blocks_[n / kBlock];
   --regions_[n / kRegion];
@@ -78,6 +93,15 @@ std::optional<std::uint32_t> LineProjection::place(SkuId sku, PurchaseIndex purc
   return line->waiting.rank(purchase.value) + 1;
 }
 
+std::uint64_t LineProjection::units_ahead(SkuId sku, const Sale& sale,
+                                          PurchaseIndex purchase) const {
+  const Line* line = find(sku);
+  if (line == nullptr) return 0;
+  return line->waiting.weight_below(purchase.value, [&](std::uint32_t i) {
+    return std::uint64_t{sale.purchase(PurchaseIndex{i}).quantity};
+  });
+}
+
 std::vector<PurchaseIndex> LineProjection::head(SkuId sku, std::size_t limit) const {
   std::vector<PurchaseIndex> out;
   const Line* line = find(sku);
@@ -92,9 +116,8 @@ std::vector<PurchaseIndex> LineProjection::head(SkuId sku, std::size_t limit) co
 void LineProjection::seed(SkuId sku, const Sale& sale) {
   PerSku fresh{.cursor = sale.seq(), .line = nullptr};
   for (std::uint32_t i = 0; i < sale.purchases(); ++i) {
-    if (sale.purchase(PurchaseIndex{i}).status == PurchaseStatus::waiting) {
-      line_of(fresh).waiting.insert(i);
-    }
+    const Purchase& p = sale.purchase(PurchaseIndex{i});
+    if (p.status == PurchaseStatus::waiting) line_of(fresh).waiting.insert(i, p.quantity);
   }
   skus_[sku.value] = std::move(fresh);
 }
@@ -103,7 +126,8 @@ void LineProjection::on_decision(SkuId sku, const Sale& sale, const Decision& d)
   switch (d.kind) {
     case DecisionKind::waiting:
       // Who joins has just come, so theirs is the newest purchase.
-      line_of(skus_[sku.value]).waiting.insert(static_cast<std::uint32_t>(sale.purchases() - 1));
+      line_of(skus_[sku.value])
+          .waiting.insert(static_cast<std::uint32_t>(sale.purchases() - 1), d.quantity.value);
       return;
     case DecisionKind::offered:
     case DecisionKind::released:
@@ -123,7 +147,7 @@ void LineProjection::on_decision(SkuId sku, const Sale& sale, const Decision& d)
     index = sale.find_purchase(d.purchase)->value;
   }
   // A cancelled hold is no longer in line, and one cancelled in line still is.
-  if (line->waiting.contains(index)) line->waiting.erase(index);
+  if (line->waiting.contains(index)) line->waiting.erase(index, d.quantity.value);
 }
 
 void LineProjection::on_commit(SkuId sku, const Sale& sale) {

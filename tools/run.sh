@@ -1,13 +1,17 @@
 #!/usr/bin/env bash
-# Builds fairsaled and serves an open demo sale, with three curl lines to try. Ctrl-C stops it.
-#   tools/run.sh [--listen ADDRESS:PORT] [any option of fairsaled]
-# FAIRSALE_LISTEN is as good as --listen (127.0.0.1:8080). Everything is kept under data/.
+# Builds fairsaled and serves an open demo sale, with pages and three curl lines to try. Ctrl-C stops
+# it.
+#   tools/run.sh [--rush] [--listen ADDRESS:PORT] [any option of fairsaled]
+# --rush also schedules a sale that opens in 20 seconds and sends it a crowd, a hundred times the usual
+# one when it opens: watch it on the console. FAIRSALE_LISTEN is as good as --listen
+# (127.0.0.1:8080). Everything is kept under data/.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . tools/setup.sh
 
 listen=${FAIRSALE_LISTEN:-127.0.0.1:8080}
 options=()
+rush=no
 while [ $# -gt 0 ]; do
   case "$1" in
     --listen)
@@ -15,8 +19,9 @@ while [ $# -gt 0 ]; do
       listen=$2
       shift 2
       ;;
+    --rush) rush=yes; shift ;;
     --listen=*) listen=${1#--listen=}; shift ;;
-    -h | --help) sed -n '2,4s/^# //p' tools/run.sh; exit 0 ;;
+    -h | --help) sed -n '2,7s/^# //p' tools/run.sh; exit 0 ;;
     *) options+=("$1"); shift ;;
   esac
 done
@@ -59,4 +64,43 @@ export FAIRSALE_DATA=${FAIRSALE_DATA:-data/demo}
   export FAIRSALE_SHOP_TOKEN_FILE=${FAIRSALE_SHOP_TOKEN_FILE:-$secrets/shop-token}
 [ -n "${FAIRSALE_CUSTOMER_KEY:-}" ] ||
   export FAIRSALE_CUSTOMER_KEY_FILE=${FAIRSALE_CUSTOMER_KEY_FILE:-$secrets/customer-key}
-exec build/release/bin/fairsaled --demo --listen "$listen" ${options[@]+"${options[@]}"}
+if [ "$rush" = no ]; then
+  exec build/release/bin/fairsaled --demo --listen "$listen" ${options[@]+"${options[@]}"}
+fi
+
+build/release/bin/fairsaled --demo --listen "$listen" ${options[@]+"${options[@]}"} &
+server=$!
+crowd=
+trap 'kill $crowd "$server" 2>/dev/null; wait "$server" || true' EXIT
+trap 'exit 0' INT TERM
+url=http://$host:$port
+until curl -fsS "$url/readyz" >/dev/null 2>&1; do
+  kill -0 "$server" 2>/dev/null || exit 1
+  sleep 0.2
+done
+
+secret() {  # SETTING's value, as the server was given it
+  local value=FAIRSALE_${1}_TOKEN file=FAIRSALE_${1}_TOKEN_FILE
+  if [ -n "${!value:-}" ]; then printf %s "${!value}"; else tr -d '[:space:]' <"${!file}"; fi
+}
+sku=rush-$(date +%H%M%S)
+cat <<TEXT
+
+  A crowd comes to "$sku" in 20 seconds. Watch it, and try to get one yourself:
+    console  $url/console#token=$(secret OPERATOR)
+             then choose $sku
+    shopper  $url/s/$sku
+
+TEXT
+export FAIRSALE_OPERATOR_TOKEN FAIRSALE_SHOP_TOKEN
+FAIRSALE_OPERATOR_TOKEN=$(secret OPERATOR) FAIRSALE_SHOP_TOKEN=$(secret SHOP)
+build/release/bin/fairsale rush "$url" --sku "$sku" \
+  --create stock=500,hold=20,price=4900,currency=EUR,grace=2,limit=2,units=2,opens_in=20 \
+  --attempts 40000 --customers 15000 --connections 128 --units-per-attempt 1,1,2 \
+  --spike 100 --lead-seconds 21 --spike-seconds 10 --tail-seconds 90 --pay-delay 1:10 \
+  --until-settled &
+crowd=$!
+wait "$crowd" || echo "tools/run.sh: the rush found something wrong; see above" >&2
+crowd=
+echo "The rush is over; the server goes on until Ctrl-C." >&2
+wait "$server"

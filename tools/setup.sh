@@ -5,12 +5,16 @@
 fairsale_build_packages=(
   g++ cmake ninja-build ccache
   librocksdb-dev libcereal-dev libspdlog-dev libfmt-dev libexpected-dev libboost-dev
-  libsimdjson-dev prometheus-cpp-dev libcli11-dev libssl-dev libisal-dev
+  libsimdjson-dev prometheus-cpp-dev libcli11-dev libssl-dev libisal-dev libcurl4-openssl-dev libnats-dev
   libgtest-dev libgmock-dev librapidcheck-dev libbenchmark-dev
   curl ca-certificates
 )
 # What the tests need besides: clients of other making, tools that check, and a clock to set.
-fairsale_test_packages=(clang-format-14 jq wrk hey python3 faketime)
+fairsale_test_packages=(
+  clang-format-14 jq wrk hey python3 faketime nodejs nats-server chromium fonts-inter
+)
+# Node.js from elsewhere brings its own npm.
+command -v npm >/dev/null || fairsale_test_packages+=(npm)
 
 # Installs those of the named packages that are missing. Fast and silent when none is.
 fairsale_install() {

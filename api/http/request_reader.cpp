@@ -225,7 +225,12 @@ Request RequestReader::request(const char* data) const {
   r.authorization = view(data, authorization_);
   r.idempotency_key = view(data, idempotency_key_);
   r.content_type = view(data, content_type_);
+  r.accept = view(data, accept_);
   r.if_none_match = view(data, if_none_match_);
+  r.webhook_id = view(data, webhook_id_);
+  r.webhook_timestamp = view(data, webhook_timestamp_);
+  r.webhook_signature = view(data, webhook_signature_);
+  r.last_event_id = view(data, last_event_id_);
   r.body = {data + body_at_, body_end_ - body_at_};
   r.has_body = content_length_.present || transfer_encoding_.present;
   return r;
@@ -298,6 +303,11 @@ void RequestReader::on_field_impl(beast_http::field known, StringView name, Stri
       return once(authorization_, value, "The Authorization field was sent twice.", ec);
     case field::content_type:
       return once(content_type_, value, "The Content-Type field was sent twice.", ec);
+    case field::accept:
+      // A list that may be sent in parts. The first is what browsers send, and nobody else's
+      // matters.
+      if (!accept_.present) accept_ = span(value);
+      return;
     case field::if_none_match:
       // A list that may be sent in parts. Answering in full is always right, so parts are ignored.
       repeats_match_ = if_none_match_.present || repeats_match_;
@@ -312,6 +322,18 @@ void RequestReader::on_field_impl(beast_http::field known, StringView name, Stri
     case field::unknown:
       if (is_word({name.data(), name.size()}, "idempotency-key")) {
         return once(idempotency_key_, value, "The Idempotency-Key field was sent twice.", ec);
+      }
+      if (is_word({name.data(), name.size()}, "webhook-id")) {
+        return once(webhook_id_, value, "The webhook-id field was sent twice.", ec);
+      }
+      if (is_word({name.data(), name.size()}, "webhook-timestamp")) {
+        return once(webhook_timestamp_, value, "The webhook-timestamp field was sent twice.", ec);
+      }
+      if (is_word({name.data(), name.size()}, "webhook-signature")) {
+        return once(webhook_signature_, value, "The webhook-signature field was sent twice.", ec);
+      }
+      if (is_word({name.data(), name.size()}, "last-event-id")) {
+        return once(last_event_id_, value, "The Last-Event-ID field was sent twice.", ec);
       }
       return;
     default: return;

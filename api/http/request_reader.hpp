@@ -103,8 +103,9 @@ class RequestReader final : private boost::beast::http::basic_parser<true> {
   bool http11_ = false;
   bool expects_continue_ = false;
   bool repeats_match_ = false;
-  Span method_name_, target_, host_, authorization_, idempotency_key_, content_type_,
-      if_none_match_, content_length_, transfer_encoding_;
+  Span method_name_, target_, host_, authorization_, idempotency_key_, content_type_, accept_,
+      if_none_match_, last_event_id_, content_length_, transfer_encoding_, webhook_id_,
+      webhook_timestamp_, webhook_signature_;
 };
 
 }  // namespace fairsale::http

@@ -14,10 +14,12 @@
 #include <cerrno>
 #include <cstring>
 #include <ctime>
+#include <deque>
 #include <limits>
 #include <new>
 #include <utility>
 
+#include <fmt/compile.h>
 #include <fmt/format.h>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
@@ -45,6 +47,8 @@ constexpr TimePoint kNeverDue = TimePoint::max();
 constexpr std::size_t kIdleBufferBytes = 2048;
 constexpr std::size_t kMaxReadBuffer = 16'384;  // grown to when reads keep filling the buffer
 constexpr std::size_t kKeptOutputBytes = 4096;  // output capacity a quiet connection may keep
+constexpr std::size_t kKeptStreamBytes = 1024;  // likewise, of a stream
+constexpr std::size_t kPressingBytes = 16'384;  // unsent by a stream that does not wait its turn
 constexpr int kAcceptsPerEvent = 64;
 constexpr auto kAcceptPause = std::chrono::milliseconds(100);
 
@@ -351,6 +355,9 @@ class Worker::Impl {
   bool draining() const { return stage_ != Stage::serving; }
   bool respond(Ticket, const Answer&);
   bool respond_raw(Ticket, std::string_view response);
+  bool begin_stream(Ticket, const Answer&);
+  bool send(Ticket, std::string_view piece);
+  void end(Ticket);
   TimePoint now() const { return now_; }
   WorkerStats stats() const;
 
@@ -369,6 +376,7 @@ class Worker::Impl {
     bool head = false;
     bool http10 = false;  // with keep-alive, which has to be confirmed
     bool close = false;   // no answer after this one
+    bool stream = false;  // an answer that goes on; what it has sent before its turn is kept
   };
 
   struct Connection {
@@ -413,6 +421,10 @@ class Worker::Impl {
     bool resumable = false;     // in resume_
     bool rearm = false;         // in rearm_
     bool in_lane = false;       // awaited by the readers' lane
+    bool stream = false;        // its last answer is a stream
+    bool chunked = false;       // likewise, and is sent in chunks
+    bool slow = false;          // a stream that is to be cut off
+    bool stream_due = false;    // in stream_due_
     std::uint8_t reads = 0;     // in succession, up to kReaderAfter
     OperationMemory read_memory;
     OperationMemory write_memory;
@@ -458,6 +470,9 @@ class Worker::Impl {
     return limits_.header_bytes + limits_.body_bytes + RequestReader::kChunkSlack;
   }
   void mark_dirty(Connection&);
+  void mark_stream(Connection&);
+  void flush_streams();
+  void finish(Connection&, Slot&, std::uint32_t request);
   void flush(Connection&);
   void flush_dirty(std::size_t i);
   void send_more(Connection&);
@@ -476,6 +491,7 @@ class Worker::Impl {
   void placed(Connection&, Slot&, std::uint32_t request);
   void append_fields(std::string& out, const Slot&);
   void append_answer(std::string& out, const Slot&, const Answer&);
+  void append_status(std::string& out, const Slot&, int status);
   std::string_view date_line();
 
   void end_of_turn();
@@ -508,6 +524,11 @@ class Worker::Impl {
   std::vector<std::uint32_t> resume_;
   std::vector<std::uint32_t> resuming_;
   std::vector<std::uint32_t> rearm_;
+  struct StreamDue {
+    std::uint32_t index;
+    std::uint32_t generation;
+  };
+  std::deque<StreamDue> stream_due_;  // streams that have something to send
   std::size_t open_ = 0;
   std::size_t operations_ = 0;  // outstanding, of all connections
 
@@ -529,8 +550,8 @@ class Worker::Impl {
   std::atomic<std::int64_t> drain_asked_{-1};  // milliseconds of patience
 
   struct {
-    Counter connections, accepted, over_capacity, accept_errors, requests, refused, timeouts, turns,
-        bytes_in, bytes_out;
+    Counter connections, accepted, over_capacity, accept_errors, requests, refused, timeouts,
+        slow_streams, turns, bytes_in, bytes_out;
   } count_;
 };
 
@@ -581,7 +602,8 @@ void Worker::Impl::run(Service& service) {
     if (!waiting_for_readers_) wait_for_readers();
     std::size_t events = 0;
     const TimePoint due = std::min({service_due, next_tick_, accept_again_, drain_due_});
-    if (resume_.empty() && stage_ != Stage::closing_listener && due > now_) {
+    if (resume_.empty() && stream_due_.empty() && dirty_.empty() &&
+        stage_ != Stage::closing_listener && due > now_) {
       events = io_.run_one_until(due);
     }
     touch();
@@ -608,6 +630,7 @@ void Worker::Impl::run(Service& service) {
     if (turn_writes_ >= kCrowd && now_ - begun >= kLongTurn) crowded_until_ = now_ + kCrowdedFor;
     if (handed_late_) service_due = now_;
   }
+  service_ = nullptr;
   error_code ignored;
   acceptor_.close(ignored);
   for (auto& c : connections_) {
@@ -628,6 +651,7 @@ void Worker::Impl::end_of_turn() {
     if ((i + 1) % kReadersEvery == 0) serve_readers();
   }
   dirty_.clear();
+  flush_streams();
   // Reading goes on only after all answers are out: by then the first clients have often sent their
   // next request, which is then read at once.
   arm_reads();
@@ -772,6 +796,11 @@ void Worker::Impl::adopt(int fd, const sockaddr_storage& peer) {
 
 void Worker::Impl::arm_read(Connection& c) {
   if (c.reading || c.in_lane) return;
+  // Of a stream's client nothing is wanted but to hear that it has gone.
+  if (c.stream) {
+    c.in.release();
+    return queue_read(c);
+  }
   if (!c.lingering && (c.eof || c.last || c.resumable || !room(c))) return;
   c.in.adapt();
   if (may_use_lane(c)) return arm_lane(c);
@@ -795,6 +824,18 @@ void Worker::Impl::queue_read(Connection& c) {
 // Reads what has come, from the socket itself.
 void Worker::Impl::on_ready(Connection& c, error_code ec) {
   ssize_t n = 0;
+  if (!ec && c.open && c.stream) {
+    char unwanted[2048];
+    n = ::recv(c.socket.native_handle(), unwanted, sizeof unwanted, MSG_DONTWAIT);
+    c.reading = false;
+    --operations_;
+    touch();
+    if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))) {
+      if (n > 0) count_.bytes_in.add(static_cast<std::uint64_t>(n));
+      return queue_read(c);
+    }
+    return close(c);
+  }
   if (!ec && c.open) {
     const auto room = c.in.prepare(most_buffered());
     n = ::recv(c.socket.native_handle(), room.data(), room.size(), MSG_DONTWAIT);
@@ -816,7 +857,9 @@ void Worker::Impl::on_read(Connection& c, error_code ec, std::size_t n) {
   if (!c.open) return release_if_done(c);
   if (ec && ec != asio::error::eof) return close(c);
   count_.bytes_in.add(n);
-  if (c.lingering) {
+  if (c.stream && ec) return close(c);
+  if (c.stream) c.in.clear();
+  if (c.lingering || c.stream) {
     if (ec) return close(c);
     c.rearm = true;
     rearm_.push_back(c.index);
@@ -901,7 +944,7 @@ void Worker::Impl::leave_lane(Connection& c) {
 
 // Takes one request out of the socket, and only if it reads: whatever follows it is looked at anew.
 void Worker::Impl::read_in_lane(Connection& c) {
-  if (c.lingering) return arm_read(c);
+  if (c.lingering || c.stream) return arm_read(c);
   const int fd = c.socket.native_handle();
   const auto room = c.in.prepare(most_buffered());
   const ssize_t seen = ::recv(fd, room.data(), room.size(), MSG_PEEK | MSG_DONTWAIT);
@@ -995,7 +1038,7 @@ Worker::Impl::Slot& Worker::Impl::begin_request(Connection& c, bool head) {
     c.slots = std::move(wider);
   }
   Slot& slot = c.slot(c.next++);
-  slot.answered = slot.http10 = slot.close = false;
+  slot.answered = slot.http10 = slot.close = slot.stream = false;
   slot.head = head;
   return slot;
 }
@@ -1023,7 +1066,7 @@ Worker::Impl::Connection* Worker::Impl::find(Ticket t, Slot*& slot) {
   if (!c.open || c.generation != t.generation) return nullptr;
   if (t.request - c.first >= c.pending()) return nullptr;
   slot = &c.slot(t.request);
-  return slot->answered ? nullptr : &c;
+  return slot->answered || c.slow ? nullptr : &c;
 }
 
 // Where the answer is to be written: the connection's output if it is this request's turn.
@@ -1040,6 +1083,10 @@ void Worker::Impl::placed(Connection& c, Slot& slot, std::uint32_t request) {
   if (request != c.first) return;
   for (++c.first; c.first != c.next && c.slot(c.first).answered; ++c.first) {
     c.out += *c.slot(c.first).kept;
+  }
+  if (c.first != c.next && c.slot(c.first).stream) {
+    c.out += *c.slot(c.first).kept;
+    c.slot(c.first).kept.reset();
   }
   mark_dirty(c);
 }
@@ -1079,13 +1126,17 @@ void Worker::Impl::append_fields(std::string& out, const Slot& slot) {
   }
 }
 
-void Worker::Impl::append_answer(std::string& out, const Slot& slot, const Answer& a) {
+void Worker::Impl::append_status(std::string& out, const Slot& slot, int status) {
   out += "HTTP/1.1 ";
-  append_number(out, static_cast<std::uint64_t>(a.status));
+  append_number(out, static_cast<std::uint64_t>(status));
   out += ' ';
-  out += reason_phrase(a.status);
+  out += reason_phrase(status);
   out += "\r\n";
   append_fields(out, slot);
+}
+
+void Worker::Impl::append_answer(std::string& out, const Slot& slot, const Answer& a) {
+  append_status(out, slot, a.status);
   const bool bodiless = a.status == 204 || a.status == 304;
   if (!bodiless) {
     if (!a.content_type.empty()) {
@@ -1105,7 +1156,7 @@ void Worker::Impl::append_answer(std::string& out, const Slot& slot, const Answe
 bool Worker::Impl::respond(Ticket ticket, const Answer& answer) {
   Slot* slot = nullptr;
   Connection* c = find(ticket, slot);
-  if (c == nullptr) return false;
+  if (c == nullptr || slot->stream) return false;
   append_answer(place(*c, *slot, ticket.request), *slot, answer);
   placed(*c, *slot, ticket.request);
   return true;
@@ -1114,7 +1165,7 @@ bool Worker::Impl::respond(Ticket ticket, const Answer& answer) {
 bool Worker::Impl::respond_raw(Ticket ticket, std::string_view response) {
   Slot* slot = nullptr;
   Connection* c = find(ticket, slot);
-  if (c == nullptr) return false;
+  if (c == nullptr || slot->stream) return false;
   const std::size_t end = response.find("\r\n\r\n");
   FAIRSALE_INVARIANT(end != std::string_view::npos, "a rendered response has a whole header");
   std::string& out = place(*c, *slot, ticket.request);
@@ -1125,6 +1176,97 @@ bool Worker::Impl::respond_raw(Ticket ticket, std::string_view response) {
   out += response.substr(line);
   placed(*c, *slot, ticket.request);
   return true;
+}
+
+// ---- streams
+
+bool Worker::Impl::begin_stream(Ticket ticket, const Answer& head) {
+  Slot* slot = nullptr;
+  Connection* c = find(ticket, slot);
+  if (c == nullptr || slot->stream) return false;
+  c->next = ticket.request + 1;
+  c->last = slot->close = true;
+  c->held = c->partial = c->partial_body = false;
+  std::string& out = place(*c, *slot, ticket.request);
+  append_status(out, *slot, head.status);
+  out += "Content-Type: ";
+  out += head.content_type;
+  out += "\r\n";
+  const bool chunked = !slot->http10;
+  if (chunked) out += "Transfer-Encoding: chunked\r\n";
+  out += head.headers;
+  out += "\r\n";
+  if (slot->head) {
+    placed(*c, *slot, ticket.request);
+    return false;
+  }
+  c->stream = slot->stream = true;
+  c->chunked = chunked;
+  mark_stream(*c);
+  if (!head.body.empty()) send(ticket, head.body);
+  if (draining()) end(ticket);
+  return true;
+}
+
+bool Worker::Impl::send(Ticket ticket, std::string_view piece) {
+  Slot* slot = nullptr;
+  Connection* c = find(ticket, slot);
+  if (c == nullptr || !slot->stream) return false;
+  const bool its_turn = ticket.request == c->first;
+  std::string& out = its_turn ? c->out : *slot->kept;
+  const std::size_t unsent = out.size() - (its_turn ? c->sent : 0) + piece.size();
+  if (unsent > limits_.stream_bytes) {
+    c->slow = true;
+    count_.slow_streams.add();
+    mark_stream(*c);
+    return false;
+  }
+  if (c->chunked) {
+    fmt::format_to(std::back_inserter(out), FMT_COMPILE("{:x}\r\n"), piece.size());
+    out += piece;
+    out += "\r\n";
+  } else {
+    out += piece;
+  }
+  if (its_turn && unsent > kPressingBytes && !c->writing) {
+    mark_dirty(*c);
+  } else {
+    mark_stream(*c);
+  }
+  return true;
+}
+
+void Worker::Impl::end(Ticket ticket) {
+  Slot* slot = nullptr;
+  Connection* c = find(ticket, slot);
+  if (c == nullptr || !slot->stream) return;
+  finish(*c, *slot, ticket.request);
+}
+
+void Worker::Impl::finish(Connection& c, Slot& slot, std::uint32_t request) {
+  if (c.chunked) (request == c.first ? c.out : *slot.kept) += "0\r\n\r\n";
+  placed(c, slot, request);
+}
+
+void Worker::Impl::mark_stream(Connection& c) {
+  if (c.stream_due) return;
+  c.stream_due = true;
+  stream_due_.push_back({c.index, c.generation});
+}
+
+void Worker::Impl::flush_streams() {
+  for (std::size_t n = 0; n < limits_.stream_writes_per_turn && !stream_due_.empty(); ++n) {
+    const StreamDue due = stream_due_.front();
+    stream_due_.pop_front();
+    Connection& c = *connections_[due.index];
+    if (!c.open || c.generation != due.generation) continue;
+    c.stream_due = false;
+    if (c.slow) {
+      close(c);
+    } else {
+      flush(c);
+    }
+  }
 }
 
 // ---- writing
@@ -1160,6 +1302,7 @@ void Worker::Impl::send_more(Connection& c) {
   }
   c.out.clear();
   c.sent = 0;
+  if (c.stream && c.out.capacity() > kKeptStreamBytes) std::string().swap(c.out);
 }
 
 void Worker::Impl::on_writable(Connection& c, error_code ec) {
@@ -1173,6 +1316,7 @@ void Worker::Impl::on_writable(Connection& c, error_code ec) {
     c.out.erase(0, c.sent);
     c.sent = 0;
   }
+  if (c.stream) return mark_stream(c);
   mark_dirty(c);
 }
 
@@ -1183,9 +1327,13 @@ void Worker::Impl::settle(Connection& c) {
   if (!c.open || c.lingering) return;
   // A half-closed connection is done when what it has sent is answered.
   if (c.eof && !c.resumable && !c.held) c.last = true;
-  if (c.last && c.pending() == 0 && c.sent_all() && !c.dirty) {
+  if (c.last && c.pending() == 0 && c.sent_all() && !c.dirty && !c.stream_due) {
     if (c.linger && !c.eof) return begin_linger(c);
     return close(c);
+  }
+  if (c.stream && !c.reading && !c.in_lane && !c.rearm) {
+    c.rearm = true;
+    rearm_.push_back(c.index);
   }
   const bool reads = !c.eof && !c.last && !c.resumable && room(c);
   if (reads && c.partial_body && !c.continued && c.pending() == 0 && c.reader.wants_continue()) {
@@ -1224,6 +1372,9 @@ void Worker::Impl::begin_linger(Connection& c) {
 }
 
 void Worker::Impl::close(Connection& c) {
+  if (c.stream && service_ != nullptr) {
+    service_->on_stream_closed({c.index, c.generation, c.next - 1});
+  }
   error_code ignored;
   c.socket.close(ignored);
   c.open = false;
@@ -1246,6 +1397,7 @@ void Worker::Impl::release_if_done(Connection& c) {
   c.write_due = kNeverDue;
   c.reads = 0;
   c.eof = c.last = c.linger = c.lingering = false;
+  c.stream = c.chunked = c.slow = c.stream_due = false;
   c.partial = c.partial_body = c.continued = c.held = c.paused = false;
   free_.push_back(c.index);
 }
@@ -1295,7 +1447,9 @@ void Worker::Impl::advance_drain() {
       stage_ = Stage::draining;
       for (auto& c : connections_) {
         if (!c->open || c->lingering) continue;
-        if (c->pending() > 0 || !c->sent_all()) {
+        if (c->stream && c->pending() > 0) {
+          finish(*c, c->slot(c->next - 1), c->next - 1);
+        } else if (c->pending() > 0 || !c->sent_all()) {
           // What still comes is not read, and must not make the kernel drop the answers.
           if (!c->partial && !c->resumable) c->last = c->linger = true;
         } else if (!c->partial && !c->resumable) {
@@ -1318,6 +1472,7 @@ WorkerStats Worker::Impl::stats() const {
           .requests = count_.requests.get(),
           .refused = count_.refused.get(),
           .timeouts = count_.timeouts.get(),
+          .slow_streams = count_.slow_streams.get(),
           .turns = count_.turns.get(),
           .bytes_in = count_.bytes_in.get(),
           .bytes_out = count_.bytes_out.get()};
@@ -1334,6 +1489,11 @@ bool Worker::respond(Ticket ticket, const Answer& answer) { return impl_->respon
 bool Worker::respond_raw(Ticket ticket, std::string_view response) {
   return impl_->respond_raw(ticket, response);
 }
+bool Worker::begin_stream(Ticket ticket, const Answer& head) {
+  return impl_->begin_stream(ticket, head);
+}
+bool Worker::send(Ticket ticket, std::string_view piece) { return impl_->send(ticket, piece); }
+void Worker::end(Ticket ticket) { impl_->end(ticket); }
 SteadyClock::time_point Worker::now() const { return impl_->now(); }
 WorkerStats Worker::stats() const { return impl_->stats(); }
 

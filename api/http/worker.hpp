@@ -31,6 +31,8 @@ struct Limits {
   std::size_t pipeline = 64;           // unanswered requests of a connection; then reading stops
   std::size_t output_bytes = 262'144;  // unsent bytes at which no new request is begun
   std::size_t requests_per_turn = 1024;
+  std::size_t stream_bytes = 262'144;       // unsent bytes of a stream; over it it is ended
+  std::size_t stream_writes_per_turn = 32;  // streams written to in a turn; others wait for theirs
   std::chrono::milliseconds header_timeout{10'000};  // from a request's first byte; then 408
   std::chrono::milliseconds body_timeout{10'000};    // from the end of the header; then 408
   std::chrono::milliseconds idle_timeout{75'000};    // between requests; then closed
@@ -60,7 +62,12 @@ struct Request {
   std::string_view authorization;
   std::string_view idempotency_key;
   std::string_view content_type;
+  std::string_view accept;
   std::string_view if_none_match;
+  std::string_view webhook_id;  // these three sign what is sent by a webhook
+  std::string_view webhook_timestamp;
+  std::string_view webhook_signature;
+  std::string_view last_event_id;
   std::string_view body;  // decoded when it came in chunks
   ClientAddress address;
   bool has_body = false;  // a Content-Length (0 too) or chunks were sent
@@ -92,6 +99,10 @@ class Service {
   // Called in every turn, after the requests and after wake(): the place to commit a block and
   // answer. Returns when it wants to be called even if nothing arrives (max(): never).
   virtual std::chrono::steady_clock::time_point on_turn() = 0;
+
+  // A stream that was begun is over: its client has gone or was too slow, or end() was called.
+  // Told once for each stream, except for those that run()'s end cuts off.
+  virtual void on_stream_closed(Ticket) {}
 };
 
 // A bound, listening TCP socket.
@@ -127,6 +138,7 @@ struct WorkerStats {
   std::uint64_t requests = 0;       // handed to the Service
   std::uint64_t refused = 0;        // malformed or over a bound: answered by the edge
   std::uint64_t timeouts = 0;       // 408s, idle closes and stalled writes
+  std::uint64_t slow_streams = 0;   // ended, since their clients did not keep up
   std::uint64_t turns = 0;
   std::uint64_t bytes_in = 0;
   std::uint64_t bytes_out = 0;
@@ -161,6 +173,20 @@ class Worker {
   // A whole response rendered before: status line, fields with Content-Length, empty line, body.
   // The edge adds Date and, where needed, Connection.
   bool respond_raw(Ticket, std::string_view response);
+
+  // An answer without an end. Status line and fields are sent as respond() would; its body is what
+  // send() appends until end(): chunked in HTTP/1.1, till the connection's end in HTTP/1.0. It is
+  // the connection's last answer: requests pipelined behind it are not answered. Returns false when
+  // nobody waits for it, and for a HEAD request, which is answered then: no stream has begun.
+  //
+  // Streams never hold up the answers of a turn: they are written to after those, so many in a
+  // turn, in the order in which they got something to send. One whose client takes nothing for
+  // Limits::write_timeout, or leaves more than Limits::stream_bytes unsent, is cut off without an
+  // end, which tells the client that more was to come. drain() ends all streams.
+  bool begin_stream(Ticket, const Answer& head);
+  // Whole pieces: either all of it is sent in the end or the stream is over. False when it is.
+  bool send(Ticket, std::string_view piece);
+  void end(Ticket);
 
   // The time at which this turn began.
   std::chrono::steady_clock::time_point now() const;

@@ -38,12 +38,23 @@ struct Dispatcher::Lane {
     return sku;
   }
 
+  void leave() {
+    leaving.store(true);
+    consumer->interrupt();
+    bell.ring();
+  }
+
   const std::unique_ptr<Consumer> consumer;
   Bell bell;
   std::thread thread;
+  std::atomic<bool> leaving{false};
+  std::atomic<bool> impatient{false};
   std::map<std::uint64_t, std::string> names;  // of SKUs; only by who works
   steady_clock::time_point retry_at{};         // likewise
   milliseconds pause{0};                       // likewise
+
+  std::mutex moving;     // guards the cursors, and
+  bool rewound = false;  // whether one was moved back while messages were being given
 
   mutable std::mutex mutex;
   std::deque<SkuId> queue;
@@ -62,19 +73,49 @@ Dispatcher::Dispatcher(const EventLog& log, StoreSource store, std::unique_ptr<C
 
 Dispatcher::~Dispatcher() { stop(); }
 
+Dispatcher::Lanes Dispatcher::lanes() const {
+  const std::scoped_lock lock(mutex_);
+  return lanes_;
+}
+
+Result<std::shared_ptr<Dispatcher::Lane>> Dispatcher::lane(std::string_view name) const {
+  const std::scoped_lock lock(mutex_);
+  for (const auto& lane : lanes_) {
+    if (lane->consumer->name() == name) return lane;
+  }
+  return fail(Fault::not_found, fmt::format("there is no consumer {}", name));
+}
+
 Result<void> Dispatcher::add(std::unique_ptr<Consumer> consumer) {
-  const std::string_view name = consumer->name();
-  const auto known = cursors_->knows(name);
+  const std::scoped_lock changing(changing_);
+  const auto known = cursors_->knows(consumer->name());
   if (!known) return tl::unexpected(known.error());
+  const bool begins = !*known && !consumer->wants_the_past();
+  const auto lane = std::make_shared<Lane>(std::move(consumer));
+  {
+    // First: what grows from now on is noted.
+    const std::scoped_lock lock(mutex_);
+    lanes_.push_back(lane);
+  }
+  if (auto ok = begin(*lane, begins); !ok) {
+    const std::scoped_lock lock(mutex_);
+    std::erase(lanes_, lane);
+    return ok;
+  }
+  if (started_) lane->thread = std::thread([this, it = lane.get()] { run(*it); });
+  return {};
+}
+
+// Sets the cursors where it is to begin, and notes the SKUs of which there may be more.
+Result<void> Dispatcher::begin(Lane& lane, bool behind_all) {
+  const std::string_view name = lane.consumer->name();
   const auto heads = log_.heads();
   if (!heads) return tl::unexpected(heads.error());
-  const bool begins = !*known && !consumer->wants_the_past();
-  auto lane = std::make_unique<Lane>(std::move(consumer));
   for (const SkuHead& h : *heads) {
     const auto at = cursors_->cursor(name, h.sku);
     if (!at) return tl::unexpected(at.error());
-    if (begins || at->position > h.head.seq) {
-      if (!begins && options_.report) {
+    if (behind_all || at->position > h.head.seq) {
+      if (!behind_all && options_.report) {
         options_.report(name,
                         {Fault::invalid,
                          fmt::format("SKU {:016x} ends at position {}, and messages up to {} were "
@@ -84,43 +125,88 @@ Result<void> Dispatcher::add(std::unique_ptr<Consumer> consumer) {
       }
       if (auto ok = cursors_->put(name, h.sku, Cursor::past(h.head.seq)); !ok) return ok;
     } else {
-      lane->note(h.sku);
+      const std::scoped_lock lock(lane.mutex);
+      lane.note(h.sku);
     }
   }
   // Last: what is cut short before begins anew.
-  if (auto ok = cursors_->remember(name); !ok) return ok;
-  lanes_.push_back(std::move(lane));
-  return {};
+  return cursors_->remember(name);
+}
+
+Result<void> Dispatcher::remove(std::string_view name) {
+  const std::scoped_lock changing(changing_);
+  const auto gone = lane(name);
+  if (!gone) return tl::unexpected(gone.error());
+  {
+    const std::scoped_lock lock(mutex_);
+    std::erase(lanes_, *gone);
+  }
+  (*gone)->leave();
+  if ((*gone)->thread.joinable()) (*gone)->thread.join();
+  return cursors_->forget((*gone)->consumer->name());
 }
 
 void Dispatcher::grew(SkuId sku) {
+  const std::scoped_lock lock(mutex_);
   for (const auto& lane : lanes_) {
     bool fresh = false;
     {
-      const std::scoped_lock lock(lane->mutex);
+      const std::scoped_lock lane_lock(lane->mutex);
       fresh = lane->note(sku);
     }
     if (fresh) lane->bell.ring();
   }
 }
 
+Result<void> Dispatcher::rewind(std::string_view name, SkuId sku, Cursor to) {
+  const auto found = lane(name);
+  if (!found) return tl::unexpected(found.error());
+  Lane& lane = **found;
+  {
+    const std::scoped_lock lock(lane.moving);
+    const auto at = cursors_->cursor(name, sku);
+    if (!at) return tl::unexpected(at.error());
+    if (*at <= to) return {};
+    if (auto ok = cursors_->put(name, sku, to); !ok) return ok;
+    lane.rewound = true;
+  }
+  {
+    const std::scoped_lock lock(lane.mutex);
+    lane.note(sku);
+  }
+  lane.bell.ring();
+  return {};
+}
+
+Result<void> Dispatcher::retry(std::string_view name) {
+  const auto found = lane(name);
+  if (!found) return tl::unexpected(found.error());
+  (*found)->impatient.store(true);
+  (*found)->bell.ring();
+  return {};
+}
+
 void Dispatcher::start() {
-  for (const auto& lane : lanes_) lane->thread = std::thread([this, &lane] { run(*lane); });
+  const std::scoped_lock changing(changing_);
+  started_ = true;
+  for (const auto& lane : lanes()) {
+    lane->thread = std::thread([this, it = lane.get()] { run(*it); });
+  }
 }
 
 void Dispatcher::stop() {
-  stopping_.store(true);
-  for (const auto& lane : lanes_) {
-    lane->consumer->interrupt();
-    lane->bell.ring();
-  }
-  for (const auto& lane : lanes_) {
+  const std::scoped_lock changing(changing_);
+  started_ = false;
+  const Lanes all = lanes();
+  for (const auto& lane : all) lane->leave();
+  for (const auto& lane : all) {
     if (lane->thread.joinable()) lane->thread.join();
   }
 }
 
 void Dispatcher::run(Lane& lane) {
-  while (!stopping_.load()) {
+  while (!lane.leaving.load()) {
+    if (lane.impatient.exchange(false)) lane.retry_at = {};
     const auto now = steady_clock::now();
     if (now < lane.retry_at) {
       // What arrives meanwhile has to wait as well.
@@ -132,7 +218,7 @@ void Dispatcher::run(Lane& lane) {
 }
 
 void Dispatcher::work() {
-  for (const auto& lane : lanes_) {
+  for (const auto& lane : lanes()) {
     lane->retry_at = {};
     while (step(*lane) && lane->pause == milliseconds(0)) {
     }
@@ -173,7 +259,11 @@ Result<bool> Dispatcher::give(Lane& lane, SkuId sku) {
   const auto store = store_();
   if (!store) return fail(Fault::busy, "the store of projections, which holds the outbox, is away");
   const std::string_view consumer = lane.consumer->name();
-  const auto cursor = cursors_->cursor(consumer, sku);
+  const auto cursor = [&] {
+    const std::scoped_lock lock(lane.moving);
+    lane.rewound = false;
+    return cursors_->cursor(consumer, sku);
+  }();
   if (!cursor) return tl::unexpected(cursor.error());
   const auto page = store->messages(sku, cursor->position, cursor->number, options_.batch);
   if (!page) return tl::unexpected(page.error());
@@ -187,11 +277,17 @@ Result<bool> Dispatcher::give(Lane& lane, SkuId sku) {
   const auto taken = lane.consumer->take({sku, name, page->messages});
   if (taken.messages > 0) {
     const MessageRow& last = page->messages[taken.messages - 1];
-    if (auto ok = cursors_->put(consumer, sku, {last.position, last.number}); !ok) {
-      return tl::unexpected(ok.error());
+    {
+      const std::scoped_lock lock(lane.mutex);
+      lane.taken += taken.messages;
     }
-    const std::scoped_lock lock(lane.mutex);
-    lane.taken += taken.messages;
+    const std::scoped_lock lock(lane.moving);
+    // Of which SKU does not matter: what is given twice does no harm.
+    if (!lane.rewound) {
+      if (auto ok = cursors_->put(consumer, sku, {last.position, last.number}); !ok) {
+        return tl::unexpected(ok.error());
+      }
+    }
   }
   if (taken.trouble) return tl::unexpected(*taken.trouble);
   return taken.messages < page->messages.size() || page->messages.size() == options_.batch;
@@ -199,7 +295,7 @@ Result<bool> Dispatcher::give(Lane& lane, SkuId sku) {
 
 std::vector<ConsumerStatus> Dispatcher::status() const {
   std::vector<ConsumerStatus> all;
-  for (const auto& lane : lanes_) {
+  for (const auto& lane : lanes()) {
     const std::scoped_lock lock(lane->mutex);
     all.push_back({.name = std::string(lane->consumer->name()),
                    .taken = lane->taken,

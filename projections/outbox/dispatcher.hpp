@@ -52,7 +52,7 @@ class Consumer {
   };
   virtual Taken take(const Consignment&) = 0;
 
-  // The server stops. From another thread.
+  // It is to stop, for good. From another thread.
   virtual void interrupt() {}
 };
 
@@ -84,9 +84,13 @@ class Dispatcher {
   Dispatcher(const Dispatcher&) = delete;
   Dispatcher& operator=(const Dispatcher&) = delete;
 
-  // Before start(). One that is not known yet and does not want the past begins behind what the log
-  // holds now. A cursor behind the log's end, as after restoring an older copy, is set back to it.
+  // One that is not known yet and does not want the past begins behind what the log holds now. A
+  // cursor behind the log's end, as after restoring an older copy, is set back to it. Names are
+  // different. After start() it is given messages at once. Thread-safe.
   Result<void> add(std::unique_ptr<Consumer>);
+  // Ends a consumer and forgets its cursors; when it returns, the consumer is gone. Waits for what
+  // the consumer is about. Not from the consumer's own thread; else thread-safe.
+  Result<void> remove(std::string_view name);
 
   // Then either threads do the work, until stop(), ...
   void start();
@@ -98,11 +102,23 @@ class Dispatcher {
   // There are more messages of this SKU. Thread-safe; cheap.
   void grew(SkuId);
 
+  // These two are thread-safe, and fail with not_found when there is no such consumer.
+
+  // Gives the messages of a SKU again that follow the cursor; does nothing when it has not come
+  // that far.
+  Result<void> rewind(std::string_view name, SkuId, Cursor);
+  // Tries again at once, instead of waiting out the pause after trouble.
+  Result<void> retry(std::string_view name);
+
   std::vector<ConsumerStatus> status() const;
 
  private:
   struct Lane;
 
+  using Lanes = std::vector<std::shared_ptr<Lane>>;
+  Lanes lanes() const;
+  Result<std::shared_ptr<Lane>> lane(std::string_view name) const;
+  Result<void> begin(Lane&, bool behind_all);
   void run(Lane&);
   bool step(Lane&);
   Result<bool> give(Lane&, SkuId);
@@ -111,8 +127,10 @@ class Dispatcher {
   const StoreSource store_;
   const std::unique_ptr<CursorStore> cursors_;
   const DispatcherOptions options_;
-  std::vector<std::unique_ptr<Lane>> lanes_;
-  std::atomic<bool> stopping_{false};
+  std::mutex changing_;  // who adds, removes, starts or stops; taken before the next
+  mutable std::mutex mutex_;
+  Lanes lanes_;           // under the mutex
+  bool started_ = false;  // under changing_
 };
 
 }  // namespace fairsale

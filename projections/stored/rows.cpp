@@ -406,13 +406,17 @@ void collect(Stretch& out, const Sale& sale, const Decision& d) {
   }
 }
 
-void collect_message(Stretch& out, const Sale& sale, const Decision& d) {
-  switch (d.kind) {
-    case DecisionKind::refused:  // whoever asked has been answered, and nobody else is concerned
+bool becomes_message(DecisionKind kind) {
+  switch (kind) {
+    case DecisionKind::refused:
     case DecisionKind::payment_failure_noted:
-    case DecisionKind::noted: return;
-    default: break;
+    case DecisionKind::noted: return false;
+    default: return true;
   }
+}
+
+void collect_message(Stretch& out, const Sale& sale, const Decision& d) {
+  if (!becomes_message(d.kind)) return;
   const bool another = !out.messages.empty() && out.messages.back().position == sale.seq();
   MessageRow& m = out.messages.emplace_back();
   m.position = sale.seq();

@@ -166,6 +166,9 @@ struct Stretch {
 // All are to be called while the sale is as the decision or the block has left it: they append the
 // row that it makes, if any. All decisions of an event go into the same stretch.
 void collect(Stretch&, const Sale&, const Decision&);
+// Whether decisions of this kind concern the outside world: whoever asked for a refused one has
+// been answered.
+bool becomes_message(DecisionKind);
 void collect_message(Stretch&, const Sale&, const Decision&);
 void collect_second(Stretch&, const Sale&);
 

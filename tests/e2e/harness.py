@@ -6,6 +6,7 @@ ended by its process id. Nothing here sleeps to wait for something: it polls, wi
 
 import argparse
 import contextlib
+import datetime
 import http.client
 import json
 import os
@@ -216,6 +217,12 @@ class Server:
         reply = self.request("PUT", f"/v1/sales/{sku}", self.operator, body)
         assert reply.status == 201, reply
         return reply.json
+
+    @staticmethod
+    def soon(seconds):
+        """The time in so many seconds, as the API wants it."""
+        moment = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=seconds)
+        return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     def buy(self, sku, customer, key, quantity=1):
         return self.request("POST", f"/v1/sales/{sku}/purchases", self.shop,

@@ -5,6 +5,7 @@ import json
 import os
 import re
 
+from gateway import new_payment_secret, signed
 from harness import Case, eventually, main
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
@@ -127,6 +128,9 @@ class Document:
                 raise AssertionError(f"{where}: the test does not know the keyword {word}")
 
 
+PAYMENT_SECRET = new_payment_secret()
+
+
 def document_file():
     with open(os.path.join(ROOT, "api", "openapi.json"), "rb") as f:
         return f.read()
@@ -138,6 +142,11 @@ class OpenApi(Case):
         self.seen = set()  # (path, method, status)
         self.types = set(self.document.resolve(
             self.document.tree["components"]["schemas"]["Problem"])["properties"]["type"]["enum"])
+
+    def server(self, *options):
+        server = super().server(*options)
+        server.environment["FAIRSALE_PAYMENT_SECRET"] = PAYMENT_SECRET
+        return server
 
     def check(self, path, method, reply):
         """Holds an answer against what the document says of the operation."""
@@ -175,7 +184,8 @@ class OpenApi(Case):
         self.check(path, method, reply)
         if body is not None and status < 300:
             wanted = self.document.resolve(self.document.tree["paths"][path][method]["requestBody"])
-            self.document.validate(body, wanted["content"]["application/json"]["schema"],
+            value = json.loads(body) if isinstance(body, str) else body
+            self.document.validate(value, wanted["content"]["application/json"]["schema"],
                                    f"body of {method} {path}")
         return reply
 
@@ -219,8 +229,9 @@ class OpenApi(Case):
             # Who needs a token may be told that it is wrong.
             secured = item[method].get("security", tree.get("security", []))
             self.assertEqual(bool(secured), "401" in item[method]["responses"], (method, path))
-        self.assertEqual({s["scheme"] for s in tree["components"]["securitySchemes"].values()},
-                         {"bearer"})
+        self.assertEqual({s.get("scheme", s.get("name"))
+                          for s in tree["components"]["securitySchemes"].values()},
+                         {"bearer", "webhook-signature"})
 
     def test_every_reason_is_a_problem_type(self):
         with open(os.path.join(ROOT, "core", "domain", "names.cpp")) as f:
@@ -358,11 +369,28 @@ class OpenApi(Case):
             call("post", payment, 403, purchase=bob, token=alice, body={"reference": "p4", **money})
             call("post", payment, 404, purchase="demo:999", token=shop,
                  body={"reference": "p4", **money})
+            callback = "/v1/payments/callback"
+
+            def called(status, body, headers=None, secret=PAYMENT_SECRET):
+                text = body if isinstance(body, str) else json.dumps(body)
+                return call("post", callback, status, body=text,
+                            headers={"Content-Type": "application/json",
+                                     **signed(secret, text), **(headers or {})})
+
+            told = {"purchase": bob, "outcome": "received", "reference": "p2", **money}
+            called(200, told)
+            called(200, {"purchase": bob, "outcome": "failed", "reference": "p5"})
+            called(422, {**told, "amount": 1})
+            called(400, {"purchase": bob, "reference": "p6", **money})
+            called(401, told, secret=new_payment_secret())
+            called(404, {**told, "purchase": "demo:999"})
+            called(415, "<a/>", headers={"Content-Type": "text/xml"})
             for i in range(20):
                 reply = server.pay(bob, f"more{i}")
                 self.check(payment, "post", reply)
                 if reply.status == 409:
                     break
+            called(409, {**told, "reference": "more-than-may-be"})
             call("delete", purchase, 409, purchase=bob, token=shop)
             call("delete", purchase, 404, purchase=bob, token=alice)
             call("delete", purchase, 401, purchase=bob)
@@ -428,6 +456,35 @@ class OpenApi(Case):
             call("delete", generation, 401, projection="orders", generation=2)
             call("delete", generation, 403, projection="orders", generation=2, token=shop)
 
+            outbox, webhooks, webhook = "/v1/outbox", "/v1/webhooks", "/v1/webhooks/{webhook}"
+            attempts, redeliver = webhook + "/attempts", webhook + "/redeliver"
+            for body in ({"url": "http://127.0.0.1:9/", "kinds": ["ordered"], "sku": "demo"},
+                         {"url": "https://shop.example/hook", "past": False}):
+                hook = call("post", webhooks, 201, token=shop, body=body).json["id"]
+            call("post", webhooks, 400, token=shop, body={"url": "shop.example"})
+            call("post", webhooks, 401, body={"url": "https://shop.example/"})
+            call("post", webhooks, 415, token=shop, body="<a/>",
+                 headers={"Content-Type": "text/xml"})
+            call("get", webhooks, 200, token=operator)
+            call("get", webhook, 200, webhook=hook, token=shop)
+            call("get", webhook, 404, webhook="wh_none", token=shop)
+            for action in ("rotate_secret", "drop_old_secret", "disable", "enable"):
+                call("patch", webhook, 200, webhook=hook, token=shop, body={"action": action})
+            call("patch", webhook, 400, webhook=hook, token=shop, body={"action": "x"})
+            call("patch", webhook, 404, webhook="wh_none", token=shop, body={"action": "enable"})
+            call("post", redeliver, 202, webhook=hook, token=shop, body={"sku": "demo", "from": 1})
+            call("post", redeliver, 200, webhook=hook, token=shop, body={"message": "demo:1:0"})
+            call("post", redeliver, 400, webhook=hook, token=shop, body={"message": "demo:1:9"})
+            call("post", redeliver, 400, webhook=hook, token=shop, body={"sku": "demo"})
+            call("get", attempts, 200, webhook=hook, token=shop)
+            call("get", outbox, 200, token=operator)
+            call("get", outbox, 403, token=shop)
+            call("delete", webhook, 204, webhook=hook, token=shop)
+            call("delete", webhook, 404, webhook=hook, token=shop)
+            for _ in range(15):
+                call("post", webhooks, 201, token=shop, body={"url": "https://shop.example/"})
+            call("post", webhooks, 409, token=shop, body={"url": "https://shop.example/"})
+
             call("patch", sale, 200, sku="demo", token=operator, body={"stock": 5, **why})
             call("patch", sale, 409, sku="demo", token=operator, body={"stock": 0, **why})
             call("patch", sale, 200, sku="demo", token=operator, body={"action": "pause", **why})
@@ -441,15 +498,47 @@ class OpenApi(Case):
             for one in (alices, bob, carol, dave, refused):
                 call("get", explanation, 200, purchase=one, token=operator)
 
+            stats, audits = "/v1/stats", "/v1/audits"
+            call("get", stats, 200, token=operator)
+            call("get", stats, 401)
+            call("get", stats, 403, token=shop)
+            self.assertEqual(call("get", audits, 200, token=operator).json, {"state": "none"})
+            for body in ({"fairness": True}, None):
+                call("post", audits, 202, token=operator, body=body)
+                audit = eventually("it is audited", lambda: (found := call(
+                    "get", audits, 200, token=operator).json)["state"] != "running" and found)
+                self.assertTrue(audit["sound"] and audit["sales"] == 2, audit)
+            call("get", audits, 401)
+            call("get", audits, 403, token=shop)
+            call("post", audits, 400, token=operator, body={"fairness": 1})
+            call("post", audits, 401, body={})
+            call("post", audits, 403, token=shop, body={})
+            call("post", audits, 415, token=operator, body="<a/>",
+                 headers={"Content-Type": "text/xml"})
+            self.demo_answers_as_documented()
+
             good = {(p, m, int(s)) for p, m in self.document.operations()
                     for s in self.document.tree["paths"][p][m]["responses"]
                     if s.isdigit() and s < "400"}
             self.assertEqual(good - self.seen, set(), "documented, but not seen here")
 
+    def demo_answers_as_documented(self):
+        guests, pay = "/v1/guests", "/v1/purchases/{purchase}/demo-payment"
+        with self.server("--demo") as server:
+            guest = self.call(server, "post", guests, 201).json["token"]
+            bought = self.call(server, "post", "/v1/sales/{sku}/purchases", 201, sku="demo",
+                               token=guest, body={}, headers={"Idempotency-Key": "k"})
+            names = {"purchase": bought.json["purchase"]}
+            self.call(server, "post", pay, 200, token=guest, body={"outcome": "declined"}, **names)
+            self.call(server, "post", pay, 200, token=guest, **names)
+            self.call(server, "post", pay, 400, token=guest, body={"outcome": 1}, **names)
+            self.call(server, "post", pay, 401, **names)
+            self.call(server, "post", pay, 404, token=guest, purchase="demo:999")
+            self.call(server, "get", "/", 200, headers={"Accept": "text/html"})
+
     def test_too_many_requests(self):
         with self.server("--customer-rate", "1", "--customer-burst", "2", "--address-rate", "1",
-                         "--address-burst", "2") as server:
-            server.open_sale("demo")
+                         "--address-burst", "2", "--demo") as server:
             replies = [server.buy("demo", "alice", f"k{i}") for i in range(4)]
             self.assertEqual(replies[-1].status, 429)
             for reply in replies:
@@ -459,7 +548,7 @@ class OpenApi(Case):
                 if not self.document.tree["paths"][path][method].get("security"):
                     continue
                 concrete = path.format(sku="demo", purchase="demo:2", projection="orders",
-                                       generation=1)
+                                       generation=1, webhook="wh_1")
                 for _ in range(4):
                     reply = server.request(method.upper(), concrete, "wrong", body=b"{}" if
                                            method in ("put", "post", "patch") else None)
@@ -467,10 +556,12 @@ class OpenApi(Case):
                     self.check(path, method, reply)
 
     def test_other_methods_and_paths(self):
-        with self.server() as server:
-            server.open_sale("demo")
+        with self.server("--demo") as server:
             bought = server.buy("demo", "alice", "k").json["purchase"]
-            names = {"sku": "demo", "purchase": bought, "projection": "orders", "generation": 1}
+            hook = server.request("POST", "/v1/webhooks", server.shop,
+                                  {"url": "https://shop.example/"}).json["id"]
+            names = {"sku": "demo", "purchase": bought, "projection": "orders", "generation": 1,
+                     "webhook": hook}
             for path in self.document.tree["paths"]:
                 allowed = self.document.allowed(path)
                 for method in {m.upper() for m in METHODS} - allowed | {"TRACE", "BREW"}:

@@ -1,6 +1,6 @@
 // Files of heads that were saved elsewhere: what is accepted reads back the same from its own
 // canonical lines, and every line is accounted for.
-#include "tools/audit/saved_heads.hpp"
+#include "projections/audit/saved_heads.hpp"
 #include "core/json/json.hpp"
 #include "tests/fuzz/target.hpp"
 

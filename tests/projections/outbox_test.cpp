@@ -4,6 +4,7 @@
 #include <rapidcheck.h>
 #include <rocksdb/env.h>
 
+#include <algorithm>
 #include <map>
 
 #include "core/log/memory_log.hpp"
@@ -282,6 +283,78 @@ TEST(OutboxLaw, AtLeastOnceInOrder) {
     for (const auto& [sku, messages] : inbox.once) different += messages.size();
     RC_ASSERT(inbox.got.size() == different);
   }));
+}
+
+TEST_F(Outbox, ConsumersComeAndGoWhileItWorks) {
+  live();
+  Inbox early;
+  Inbox late;
+  consumer("early", early);
+  life->projector.start();
+  dispatcher->start();
+  life->now("demo", scheduled("demo", 5));
+  while (dispatcher->status()[0].taken < 2) std::this_thread::yield();
+  consumer("late", late, false);
+  consumer("all", inbox);
+  for (int i = 0; i < 5; ++i) life->now("demo", attempt(i));
+  const auto all_have = [&](std::size_t consumers) {
+    const auto status = dispatcher->status();
+    EXPECT_EQ(status.size(), consumers);
+    return std::all_of(status.begin(), status.end(), [&](const ConsumerStatus& s) {
+      return s.taken == said(log, kDemo).size() - (s.name == "late" ? 2 : 0);
+    });
+  };
+  while (!all_have(3)) std::this_thread::yield();
+  ASSERT_TRUE(dispatcher->remove("early"));
+  EXPECT_EQ(dispatcher->remove("early").error().fault, Fault::not_found);
+  const std::size_t was = early.got.size();
+  life->now("demo", attempt(7));
+  while (!all_have(2)) std::this_thread::yield();
+  EXPECT_EQ(early.got.size(), was);
+  // Whoever comes again under its name is as new.
+  Inbox again;
+  consumer("early", again);
+  while (!all_have(3)) std::this_thread::yield();
+  dispatcher->stop();
+  life->projector.stop();
+  EXPECT_EQ(again.once["demo"], said(log, kDemo));
+  EXPECT_EQ(inbox.once["demo"], said(log, kDemo));
+}
+
+TEST_F(Outbox, ACursorIsMovedBackAndNeverForth) {
+  live();
+  auto& it = consumer("shop", inbox);
+  life->now("demo", scheduled("demo", 5));
+  for (int i = 0; i < 5; ++i) life->now("demo", attempt(i));
+  deliver();
+  const std::size_t all = inbox.got.size();
+  ASSERT_TRUE(dispatcher->rewind("shop", kDemo, Cursor::past(Seq{4})));
+  ASSERT_TRUE(dispatcher->rewind("shop", kDemo, Cursor::past(Seq{1000})));
+  EXPECT_EQ(dispatcher->rewind("nobody", kDemo, {}).error().fault, Fault::not_found);
+  it.broken = true;
+  deliver();
+  die();
+  live();
+  consumer("shop", inbox);
+  deliver();
+  EXPECT_EQ(inbox.got.size(), all + 2) << "those at 5 and 6, also after a restart";
+}
+
+// The pause after trouble is cut short by who knows that it is over.
+TEST_F(Outbox, ARetryIsAtOnce) {
+  live();
+  auto& it = consumer("shop", inbox);
+  it.broken = true;
+  life->now("demo", scheduled("demo", 5));
+  life->settle();
+  dispatcher->start();
+  while (dispatcher->status()[0].failures < 5) std::this_thread::yield();
+  const unsigned before = dispatcher->status()[0].failures;
+  const auto begun = std::chrono::steady_clock::now();
+  ASSERT_TRUE(dispatcher->retry("shop"));  // the next would be in more than a second
+  while (dispatcher->status()[0].failures == before) std::this_thread::yield();
+  EXPECT_LT(std::chrono::steady_clock::now() - begun, std::chrono::milliseconds(900));
+  dispatcher->stop();
 }
 
 // The threads do the same as work(), while the sales go on.

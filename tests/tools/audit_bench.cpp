@@ -13,9 +13,9 @@
 #include <deque>
 
 #include "core/log/rocks_log.hpp"
+#include "projections/audit/audit.hpp"
 #include "tests/engine/shop.hpp"
 #include "tests/log/support.hpp"
-#include "tools/audit/audit.hpp"
 
 namespace {
 

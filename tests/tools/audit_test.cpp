@@ -1,4 +1,4 @@
-#include "tools/audit/audit.hpp"
+#include "projections/audit/audit.hpp"
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>

@@ -1,11 +1,11 @@
-#include "tools/audit/fairness.hpp"
+#include "projections/audit/fairness.hpp"
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
+#include "projections/audit/line.hpp"
 #include "tests/domain/histories.hpp"
-#include "tools/audit/line.hpp"
 
 namespace fairsale::audit {
 namespace {

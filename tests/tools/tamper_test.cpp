@@ -18,9 +18,9 @@
 
 #include "core/log/block_format.hpp"
 #include "core/log/head_record.hpp"
+#include "projections/audit/audit.hpp"
 #include "tests/engine/shop.hpp"
 #include "tests/log/support.hpp"
-#include "tools/audit/audit.hpp"
 #include "tools/rebuild/rebuild.hpp"
 
 namespace fairsale::audit {

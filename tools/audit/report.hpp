@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "tools/audit/audit.hpp"
+#include "projections/audit/audit.hpp"
 
 namespace fairsale::audit {
 

@@ -1,4 +1,4 @@
-#include "tools/audit/fairness.hpp"
+#include "projections/audit/fairness.hpp"
 
 #include <fmt/format.h>
 

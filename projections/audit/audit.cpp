@@ -1,4 +1,4 @@
-#include "tools/audit/audit.hpp"
+#include "projections/audit/audit.hpp"
 
 #include <fmt/format.h>
 
@@ -206,6 +206,10 @@ class SaleAudit final : public DecisionSink {
     reach_checkpoints();
     check_projections();
     if (options_.progress) options_.progress(h.count);
+    if (options_.go_on && !options_.go_on()) {
+      broken(Error{Fault::io, "the audit was broken off"});
+      return false;
+    }
     return end_ >= recorded().seq || head_.seq < end_;
   }
 

@@ -1,4 +1,4 @@
-#include "tools/audit/line.hpp"
+#include "projections/audit/line.hpp"
 
 #include <algorithm>
 

@@ -1,4 +1,4 @@
-#include "tools/audit/saved_heads.hpp"
+#include "projections/audit/saved_heads.hpp"
 
 #include <fmt/format.h>
 #include <simdjson.h>

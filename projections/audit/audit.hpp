@@ -30,9 +30,9 @@
 
 #include "core/log/event_log.hpp"
 #include "core/log/snapshot_files.hpp"
+#include "projections/audit/fairness.hpp"
+#include "projections/audit/saved_heads.hpp"
 #include "projections/stored/store.hpp"
-#include "tools/audit/fairness.hpp"
-#include "tools/audit/saved_heads.hpp"
 
 namespace fairsale::audit {
 
@@ -103,6 +103,8 @@ struct AuditOptions {
   const ProjectionStore* projections = nullptr;        // to compare, as opened before the log
   unsigned jobs = 1;                                   // threads; each audits one sale at a time
   std::function<void(std::uint64_t events)> progress;  // called from all of them
+  // Asked after each block; once it says no, reports are broken off and are failures.
+  std::function<bool()> go_on;
 };
 
 // Audits one sale. Holds its state in memory, and for the fairness check as much again; when that

@@ -19,9 +19,9 @@
 #include "core/domain/decision.hpp"
 #include "core/domain/event.hpp"
 #include "core/domain/sale.hpp"
-#include "tools/audit/line.hpp"
-#include "tools/audit/names.hpp"
-#include "tools/audit/timeline.hpp"
+#include "projections/audit/line.hpp"
+#include "projections/audit/names.hpp"
+#include "projections/audit/timeline.hpp"
 
 namespace fairsale::audit {
 

@@ -1,0 +1,293 @@
+#include "projections/delivery/nats.hpp"
+
+#include <fmt/format.h>
+#include <nats/nats.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <unordered_map>
+
+#include "projections/outbox/message.hpp"
+
+namespace fairsale {
+
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+constexpr milliseconds kConnectTimeout{2'000};
+constexpr milliseconds kAckTimeout{5'000};
+constexpr std::int64_t kNanosPerDay = 86'400'000'000'000;
+
+struct Stream {
+  const char* name;
+  const char* subjects;
+  jsRetentionPolicy retention;
+  std::int64_t max_age;  // nanoseconds; 0: none
+};
+
+constexpr std::array kStreams{
+    Stream{"FAIRSALE_ORDERS", "fairsale.orders.>", js_WorkQueuePolicy, 0},
+    Stream{"FAIRSALE_NOTIFICATIONS", "fairsale.notifications.>", js_LimitsPolicy, 7 * kNanosPerDay},
+};
+
+Error failure(std::string_view what, natsStatus s) {
+  return {Fault::io, fmt::format("NATS: {}: {}", what, natsStatus_GetText(s))};
+}
+
+template <class T, void (*destroy)(T*)>
+struct Destroy {
+  void operator()(T* it) const { destroy(it); }
+};
+using OptionsPtr = std::unique_ptr<natsOptions, Destroy<natsOptions, natsOptions_Destroy>>;
+using ConnectionPtr =
+    std::unique_ptr<natsConnection, Destroy<natsConnection, natsConnection_Destroy>>;
+using ContextPtr = std::unique_ptr<jsCtx, Destroy<jsCtx, jsCtx_Destroy>>;
+using InfoPtr = std::unique_ptr<jsStreamInfo, Destroy<jsStreamInfo, jsStreamInfo_Destroy>>;
+
+// What JetStream has said of the messages of one consignment.
+struct Acks {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::unordered_map<std::string, std::size_t> awaited;  // by id
+  std::vector<bool> stored;
+  std::string trouble;
+  bool interrupted = false;
+};
+
+void on_ack(jsCtx*, natsMsg* msg, jsPubAck*, jsPubAckErr* error, void* closure) {
+  auto& acks = *static_cast<Acks*>(closure);
+  const char* id = nullptr;
+  if (natsMsgHeader_Get(msg, "Nats-Msg-Id", &id) == NATS_OK) {
+    const std::scoped_lock lock(acks.mutex);
+    if (const auto it = acks.awaited.find(id); it != acks.awaited.end()) {
+      if (error == nullptr) {
+        acks.stored[it->second] = true;
+      } else if (acks.trouble.empty()) {
+        acks.trouble = error->ErrText != nullptr && *error->ErrText != '\0'
+                           ? error->ErrText
+                           : natsStatus_GetText(error->Err);
+      }
+      acks.awaited.erase(it);
+    }
+    acks.changed.notify_one();
+  }
+  natsMsg_Destroy(msg);
+}
+
+class NatsConsumer final : public Consumer {
+ public:
+  explicit NatsConsumer(NatsOptions options) : options_(std::move(options)) {}
+  ~NatsConsumer() override { disconnect(); }
+
+  std::string_view name() const override { return "nats"; }
+
+  void interrupt() override {
+    const std::scoped_lock lock(acks_.mutex);
+    acks_.interrupted = true;
+    acks_.changed.notify_one();
+  }
+
+  Taken take(const Consignment& c) override {
+    {
+      const std::scoped_lock lock(acks_.mutex);
+      if (acks_.interrupted) return {};
+      acks_.awaited.clear();
+      acks_.stored.assign(c.messages.size(), false);
+      acks_.trouble.clear();
+    }
+    if (!context_ || natsConnection_IsClosed(connection_.get())) {
+      disconnect();
+      if (auto ok = connect(); !ok) {
+        disconnect();
+        return {0, ok.error()};
+      }
+    }
+    std::optional<Error> trouble;
+    for (std::size_t i = 0; i < c.messages.size() && !trouble; ++i) {
+      if (auto ok = publish(c.name, c.messages[i], i); !ok) trouble = ok.error();
+    }
+    std::unique_lock lock(acks_.mutex);
+    acks_.changed.wait_for(lock, kAckTimeout, [&] {
+      return acks_.interrupted || acks_.awaited.empty() ||
+             natsConnection_IsClosed(connection_.get());
+    });
+    const auto first = std::find(acks_.stored.begin(), acks_.stored.end(), false);
+    const auto n = static_cast<std::size_t>(first - acks_.stored.begin());
+    if (n < c.messages.size() && !trouble && !acks_.interrupted) {
+      trouble = Error{Fault::io, "NATS: " + (acks_.trouble.empty()
+                                                 ? std::string("messages were not acknowledged")
+                                                 : acks_.trouble)};
+    }
+    acks_.awaited.clear();
+    lock.unlock();
+    // What is still under way must not arrive after what is published next.
+    if (n < c.messages.size()) disconnect();
+    return {n, trouble};
+  }
+
+ private:
+  // Without libnats' own reconnecting, which would send what was published while it was away after
+  // having lost what came before: then messages would not be in order.
+  Result<void> connect() {
+    natsOptions* made = nullptr;
+    natsStatus s = natsOptions_Create(&made);
+    const OptionsPtr options(made);
+    const auto then = [&](natsStatus next) {
+      if (s == NATS_OK) s = next;
+    };
+    if (s == NATS_OK) {
+      std::vector<const char*> servers;
+      std::vector<std::string> urls;
+      for (std::string_view rest = options_.url; !rest.empty();) {
+        const std::size_t comma = std::min(rest.find(','), rest.size());
+        urls.emplace_back(rest.substr(0, comma));
+        rest.remove_prefix(std::min(comma + 1, rest.size()));
+      }
+      for (const auto& url : urls) servers.push_back(url.c_str());
+      then(natsOptions_SetServers(made, servers.data(), static_cast<int>(servers.size())));
+      then(natsOptions_SetName(made, "fairsale"));
+      then(natsOptions_SetTimeout(made, kConnectTimeout.count()));
+      then(natsOptions_SetAllowReconnect(made, false));
+      then(natsOptions_SetWriteDeadline(made, kConnectTimeout.count()));
+      then(set_credentials(made));
+    }
+    if (s == NATS_OK) {
+      natsConnection* connection = nullptr;
+      s = natsConnection_Connect(&connection, made);
+      connection_.reset(connection);
+    }
+    if (s != NATS_OK) return tl::unexpected(failure("cannot connect", s));
+    jsOptions js;
+    jsOptions_Init(&js);
+    js.Wait = kConnectTimeout.count();
+    js.PublishAsync.AckHandler = on_ack;
+    js.PublishAsync.AckHandlerClosure = &acks_;
+    jsCtx* context = nullptr;
+    s = natsConnection_JetStream(&context, connection_.get(), &js);
+    if (s != NATS_OK) return tl::unexpected(failure("JetStream cannot be used", s));
+    context_.reset(context);
+    for (const Stream& stream : kStreams) {
+      if (auto ok = ensure(stream); !ok) return ok;
+    }
+    return {};
+  }
+
+  natsStatus set_credentials(natsOptions* options) const {
+    if (!options_.creds_file.empty()) {
+      return natsOptions_SetUserCredentialsFromFiles(options, options_.creds_file.c_str(), nullptr);
+    }
+    const std::string& c = options_.credentials;
+    if (c.empty()) return NATS_OK;
+    const std::size_t colon = c.find(':');
+    if (colon == std::string::npos) return natsOptions_SetToken(options, c.c_str());
+    return natsOptions_SetUserInfo(options, c.substr(0, colon).c_str(),
+                                   c.substr(colon + 1).c_str());
+  }
+
+  Result<void> ensure(const Stream& stream) {
+    jsErrCode code{};
+    jsStreamInfo* made = nullptr;
+    natsStatus s = js_GetStreamInfo(&made, context_.get(), stream.name, nullptr, &code);
+    if (s == NATS_NOT_FOUND) {
+      jsStreamConfig config;
+      jsStreamConfig_Init(&config);
+      config.Name = stream.name;
+      const char* subjects[] = {stream.subjects};
+      config.Subjects = subjects;
+      config.SubjectsLen = 1;
+      config.Retention = stream.retention;
+      config.MaxAge = stream.max_age;
+      s = js_AddStream(&made, context_.get(), &config, nullptr, &code);
+    }
+    const InfoPtr info(made);
+    if (s != NATS_OK) {
+      return tl::unexpected(failure(fmt::format("the stream {} cannot be used", stream.name), s));
+    }
+    const jsStreamConfig& found = *info->Config;
+    const bool as_it_should = found.Retention == stream.retention && found.SubjectsLen == 1 &&
+                              std::string_view(found.Subjects[0]) == stream.subjects;
+    if (!as_it_should && options_.warn) {
+      options_.warn(
+          fmt::format("The stream {} of NATS is not as fairsale would make it (subjects {}, {}), "
+                      "and is used as it is",
+                      stream.name, stream.subjects,
+                      stream.retention == js_WorkQueuePolicy ? "a work queue" : "kept by limits"));
+    }
+    return {};
+  }
+
+  Result<void> publish(std::string_view sku, const MessageRow& m, std::size_t index) {
+    const std::string id = message_id(sku, m);
+    std::string body;
+    append_cloud_event(body, sku, m);
+    natsMsg* message = nullptr;
+    natsStatus s = natsMsg_Create(&message, nats_subject(sku, m).c_str(), nullptr, body.data(),
+                                  static_cast<int>(body.size()));
+    const auto header = [&](const char* name, const std::string& value) {
+      if (s == NATS_OK) s = natsMsgHeader_Set(message, name, value.c_str());
+    };
+    header("Content-Type", "application/cloudevents+json; charset=utf-8");
+    header("traceparent", traceparent(sku, m));
+    if (s == NATS_OK) {
+      jsPubOptions how;
+      jsPubOptions_Init(&how);
+      how.MsgId = id.c_str();
+      how.MaxWait = kAckTimeout.count();
+      {
+        const std::scoped_lock lock(acks_.mutex);
+        acks_.awaited.emplace(id, index);
+      }
+      s = js_PublishMsgAsync(context_.get(), &message, &how);
+    }
+    natsMsg_Destroy(message);  // taken, and null, when it was published
+    if (s != NATS_OK) return tl::unexpected(failure("cannot publish", s));
+    return {};
+  }
+
+  void disconnect() {
+    // Once closed, the library calls nobody any more.
+    if (connection_) natsConnection_Close(connection_.get());
+    context_.reset();
+    connection_.reset();
+  }
+
+  const NatsOptions options_;
+  Acks acks_;
+  ConnectionPtr connection_;
+  ContextPtr context_;
+};
+
+}  // namespace
+
+std::unique_ptr<Consumer> nats_consumer(NatsOptions options) {
+  return std::make_unique<NatsConsumer>(std::move(options));
+}
+
+std::string nats_token(std::string_view sku) {
+  std::string out;
+  for (const char c : sku) {
+    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                       c == '-' || c == '_';
+    if (plain) {
+      out += c;
+    } else {
+      fmt::format_to(std::back_inserter(out), "%{:02X}", static_cast<unsigned char>(c));
+    }
+  }
+  return out;
+}
+
+std::string nats_subject(std::string_view sku, const MessageRow& m) {
+  const std::string token = nats_token(sku);
+  if (m.kind == DecisionKind::ordered || m.kind == DecisionKind::refund_due) {
+    return "fairsale.orders." + token;
+  }
+  return fmt::format("fairsale.notifications.{}.{}", token, name_of(m.kind));
+}
+
+}  // namespace fairsale

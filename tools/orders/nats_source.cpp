@@ -1,0 +1,325 @@
+#include <fmt/format.h>
+#include <nats/nats.h>
+#include <simdjson.h>
+#include <spdlog/spdlog.h>
+
+#include <atomic>
+#include <set>
+#include <thread>
+
+#include "tools/orders/message.hpp"
+#include "tools/orders/source.hpp"
+
+namespace fairsale::orders {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr const char* kStream = "FAIRSALE_ORDERS";
+constexpr const char* kSubjects = "fairsale.orders.>";
+constexpr const char* kConsumer = "fairsale-orders";         // and the queue group
+constexpr const char* kDeliver = "fairsale.deliver.orders";  // no subject of the stream
+// Where JetStream's notes on what it delivered in vain are kept.
+constexpr const char* kDeadStream = "FAIRSALE_ORDERS_DEAD";
+constexpr const char* kDeadSubject =
+    "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.FAIRSALE_ORDERS.fairsale-orders";
+constexpr std::int64_t kMaxDead = 100'000;
+constexpr std::int64_t kMaxAckPending = 4'096;  // of all processes together
+constexpr std::size_t kMaxBatch = 512;          // messages of one write
+constexpr std::int64_t kNanos = 1'000'000;      // of a millisecond
+constexpr milliseconds kTimeout{3'000};
+constexpr milliseconds kPatience{200};  // in which stop() is noticed
+constexpr milliseconds kRetry{1'000};
+
+template <class T, void (*destroy)(T*)>
+struct Destroy {
+  void operator()(T* it) const { destroy(it); }
+};
+using OptionsPtr = std::unique_ptr<natsOptions, Destroy<natsOptions, natsOptions_Destroy>>;
+using ConnectionPtr =
+    std::unique_ptr<natsConnection, Destroy<natsConnection, natsConnection_Destroy>>;
+using ContextPtr = std::unique_ptr<jsCtx, Destroy<jsCtx, jsCtx_Destroy>>;
+using SubscriptionPtr =
+    std::unique_ptr<natsSubscription, Destroy<natsSubscription, natsSubscription_Destroy>>;
+using MessagePtr = std::unique_ptr<natsMsg, Destroy<natsMsg, natsMsg_Destroy>>;
+using StreamInfoPtr = std::unique_ptr<jsStreamInfo, Destroy<jsStreamInfo, jsStreamInfo_Destroy>>;
+
+tl::unexpected<Error> trouble(std::string_view what, natsStatus s) {
+  return fail(Fault::io, fmt::format("NATS: {}: {}", what, natsStatus_GetText(s)));
+}
+
+std::string_view data_of(const natsMsg* m) {
+  return {natsMsg_GetData(m), static_cast<std::size_t>(natsMsg_GetDataLength(m))};
+}
+
+// A connection with JetStream on it; libnats connects again by itself.
+struct Jet {
+  ConnectionPtr connection;
+  ContextPtr context;
+};
+
+Result<Jet> connect(const NatsSourceOptions& o) {
+  natsOptions* made = nullptr;
+  natsStatus s = natsOptions_Create(&made);
+  const OptionsPtr options(made);
+  std::vector<std::string> urls;
+  std::vector<const char*> servers;
+  for (std::string_view rest = o.url; !rest.empty();) {
+    const std::size_t comma = std::min(rest.find(','), rest.size());
+    urls.emplace_back(rest.substr(0, comma));
+    rest.remove_prefix(std::min(comma + 1, rest.size()));
+  }
+  for (const auto& url : urls) servers.push_back(url.c_str());
+  const auto then = [&](auto&& call) {
+    if (s == NATS_OK) s = call();
+  };
+  then([&] {
+    return natsOptions_SetServers(made, servers.data(), static_cast<int>(servers.size()));
+  });
+  then([&] { return natsOptions_SetName(made, "fairsale-orders"); });
+  then([&] { return natsOptions_SetTimeout(made, kTimeout.count()); });
+  then([&] { return natsOptions_SetMaxReconnect(made, -1); });
+  then([&] { return natsOptions_SetReconnectWait(made, kRetry.count()); });
+  const std::size_t colon = o.credentials.find(':');
+  then([&] {
+    if (!o.creds_file.empty()) {
+      return natsOptions_SetUserCredentialsFromFiles(made, o.creds_file.c_str(), nullptr);
+    }
+    if (o.credentials.empty()) return NATS_OK;
+    if (colon == std::string::npos) return natsOptions_SetToken(made, o.credentials.c_str());
+    return natsOptions_SetUserInfo(made, o.credentials.substr(0, colon).c_str(),
+                                   o.credentials.substr(colon + 1).c_str());
+  });
+  Jet jet;
+  natsConnection* connection = nullptr;
+  then([&] { return natsConnection_Connect(&connection, made); });
+  jet.connection.reset(connection);
+  if (s != NATS_OK) return trouble("cannot connect", s);
+  jsOptions js;
+  jsOptions_Init(&js);
+  js.Wait = kTimeout.count();
+  jsCtx* context = nullptr;
+  s = natsConnection_JetStream(&context, connection, &js);
+  jet.context.reset(context);
+  if (s != NATS_OK) return trouble("JetStream cannot be used", s);
+  return jet;
+}
+
+Result<void> ensure_stream(const Jet& jet, const char* name, const char* subject,
+                           jsRetentionPolicy retention, std::int64_t most) {
+  jsErrCode code{};
+  jsStreamInfo* found = nullptr;
+  natsStatus s = js_GetStreamInfo(&found, jet.context.get(), name, nullptr, &code);
+  jsStreamInfo_Destroy(found);
+  if (s == NATS_NOT_FOUND) {
+    jsStreamConfig config;
+    jsStreamConfig_Init(&config);
+    config.Name = name;
+    config.Subjects = &subject;
+    config.SubjectsLen = 1;
+    config.Retention = retention;
+    if (most > 0) config.MaxMsgs = most;
+    s = js_AddStream(nullptr, jet.context.get(), &config, nullptr, &code);
+  }
+  if (s != NATS_OK) return trouble(fmt::format("the stream {} cannot be used", name), s);
+  return {};
+}
+
+// The consumer that all processes share; made where it is not there.
+Result<SubscriptionPtr> subscribe(const Jet& jet, const NatsSourceOptions& o) {
+  if (auto ok = ensure_stream(jet, kStream, kSubjects, js_WorkQueuePolicy, 0); !ok) {
+    return tl::unexpected(ok.error());
+  }
+  if (auto ok = ensure_stream(jet, kDeadStream, kDeadSubject, js_LimitsPolicy, kMaxDead); !ok) {
+    return tl::unexpected(ok.error());
+  }
+  jsConsumerConfig config;
+  jsConsumerConfig_Init(&config);
+  config.Durable = kConsumer;
+  config.DeliverSubject = kDeliver;
+  config.DeliverGroup = kConsumer;
+  config.FilterSubject = kSubjects;
+  config.AckPolicy = js_AckExplicit;
+  config.AckWait = o.ack_wait.count() * kNanos;
+  config.MaxDeliver = o.max_deliver;
+  config.MaxAckPending = kMaxAckPending;
+  jsErrCode code{};
+  natsStatus s = js_AddConsumer(nullptr, jet.context.get(), kStream, &config, nullptr, &code);
+  if (s != NATS_OK) return trouble(fmt::format("the consumer {} cannot be used", kConsumer), s);
+  jsSubOptions how;
+  jsSubOptions_Init(&how);
+  how.Stream = kStream;
+  how.Consumer = kConsumer;
+  how.Queue = kConsumer;
+  how.ManualAck = true;
+  natsSubscription* subscription = nullptr;
+  s = js_SubscribeSync(&subscription, jet.context.get(), kSubjects, nullptr, &how, &code);
+  if (s != NATS_OK) return trouble("the queue of orders cannot be subscribed to", s);
+  return SubscriptionPtr(subscription);
+}
+
+class NatsSource final : public OrderSource {
+ public:
+  explicit NatsSource(NatsSourceOptions o) : options_(std::move(o)) {}
+
+  void stop() override { stopping_ = true; }
+
+  Result<void> run(Intake& intake) override {
+    bool told = false;
+    while (!stopping_) {
+      // What was delivered and not taken would count as delivered in vain: without room there is
+      // no subscription.
+      if (!intake.room()) {
+        std::this_thread::sleep_for(kPatience);
+        continue;
+      }
+      auto jet = connect(options_);
+      auto subscription =
+          jet ? subscribe(*jet, options_) : Result<SubscriptionPtr>(tl::unexpected(jet.error()));
+      if (!subscription) {
+        if (!told) spdlog::warn("{}; it is tried again", subscription.error().message);
+        told = true;
+        std::this_thread::sleep_for(kRetry);
+        continue;
+      }
+      told = false;
+      spdlog::info("Orders come from the stream {}", kStream);
+      if (auto ok = receive(**subscription, intake); !ok) return ok;
+      natsSubscription_Unsubscribe(subscription->get());
+      natsConnection_FlushTimeout(jet->connection.get(), kTimeout.count());
+    }
+    return {};
+  }
+
+ private:
+  // Until there is no room, the connection is of no use any more, or stop().
+  Result<void> receive(natsSubscription& subscription, Intake& intake) {
+    std::vector<MessagePtr> messages;
+    while (!stopping_ && intake.room()) {
+      messages.clear();
+      natsStatus s = NATS_OK;
+      while (messages.size() < kMaxBatch) {
+        natsMsg* m = nullptr;
+        s = natsSubscription_NextMsg(&m, &subscription, messages.empty() ? kPatience.count() : 0);
+        if (s != NATS_OK) break;
+        messages.emplace_back(m);
+      }
+      if (!messages.empty()) {
+        Batch batch;
+        for (const auto& m : messages) read(*m, batch);
+        if (auto ok = intake.take(batch); !ok) return ok;
+        // An acknowledgement that is lost only brings the message again.
+        for (const auto& m : messages) natsMsg_Ack(m.get(), nullptr);
+      }
+      if (s != NATS_OK && s != NATS_TIMEOUT) {
+        spdlog::warn("NATS: the queue of orders is interrupted: {}", natsStatus_GetText(s));
+        break;
+      }
+    }
+    return {};
+  }
+
+  static void read(natsMsg& m, Batch& batch) {
+    auto c = read_cloud_event(data_of(&m));
+    if (c) {
+      if (*c) batch.cases.push_back(std::move(**c));
+      return;
+    }
+    std::string id = "unknown";
+    const char* header = nullptr;
+    jsMsgMetaData* meta = nullptr;
+    if (natsMsg_GetMetaData(&meta, &m) == NATS_OK) {
+      id = fmt::format("{} {}", kStream, meta->Sequence.Stream);
+      jsMsgMetaData_Destroy(meta);
+    }
+    if (natsMsgHeader_Get(&m, "Nats-Msg-Id", &header) == NATS_OK) id += fmt::format(" {}", header);
+    batch.dead.push_back({id, c.error().message, std::string(data_of(&m))});
+  }
+
+  const NatsSourceOptions options_;
+  std::atomic<bool> stopping_{false};
+};
+
+// Calls visit(sequence of the note, message, its sequence) for each that is still in the stream.
+template <class Visit>
+Result<void> each_undelivered(const Jet& jet, Visit&& visit) {
+  jsErrCode code{};
+  jsStreamInfo* made = nullptr;
+  natsStatus s = js_GetStreamInfo(&made, jet.context.get(), kDeadStream, nullptr, &code);
+  const StreamInfoPtr info(made);
+  if (s == NATS_NOT_FOUND) return {};
+  if (s != NATS_OK) return trouble(fmt::format("the stream {} cannot be read", kDeadStream), s);
+  std::set<std::uint64_t> seen;
+  simdjson::dom::parser parser;
+  const std::uint64_t last = info->State.LastSeq;
+  for (std::uint64_t n = info->State.FirstSeq; n != 0 && n <= last; ++n) {
+    natsMsg* note_made = nullptr;
+    if (js_GetMsg(&note_made, jet.context.get(), kDeadStream, n, nullptr, &code) != NATS_OK) {
+      continue;  // removed
+    }
+    const MessagePtr note(note_made);
+    const std::string text(data_of(note.get()));
+    simdjson::dom::element document;
+    std::uint64_t sequence = 0;
+    if (parser.parse(text).get(document) != simdjson::SUCCESS ||
+        document["stream_seq"].get(sequence) != simdjson::SUCCESS ||
+        !seen.insert(sequence).second) {
+      continue;
+    }
+    natsMsg* message_made = nullptr;
+    s = js_GetMsg(&message_made, jet.context.get(), kStream, sequence, nullptr, &code);
+    const MessagePtr message(message_made);
+    if (s == NATS_NOT_FOUND) continue;  // acknowledged after all
+    if (s != NATS_OK) return trouble(fmt::format("the stream {} cannot be read", kStream), s);
+    auto more = visit(n, *message, sequence);
+    if (!more) return tl::unexpected(more.error());
+    if (!*more) break;
+  }
+  return {};
+}
+
+}  // namespace
+
+std::unique_ptr<OrderSource> nats_source(NatsSourceOptions o) {
+  return std::make_unique<NatsSource>(std::move(o));
+}
+
+Result<std::vector<Undelivered>> undelivered(const NatsSourceOptions& o, std::size_t most) {
+  auto jet = connect(o);
+  if (!jet) return tl::unexpected(jet.error());
+  std::vector<Undelivered> out;
+  auto ok = each_undelivered(
+      *jet, [&](std::uint64_t, natsMsg& m, std::uint64_t sequence) -> Result<bool> {
+        const char* id = nullptr;
+        natsMsgHeader_Get(&m, "Nats-Msg-Id", &id);
+        out.push_back({sequence, id != nullptr ? id : "", std::string(data_of(&m))});
+        return out.size() < most;
+      });
+  if (!ok) return tl::unexpected(ok.error());
+  return out;
+}
+
+Result<std::size_t> deliver_again(const NatsSourceOptions& o, std::size_t most) {
+  auto jet = connect(o);
+  if (!jet) return tl::unexpected(jet.error());
+  std::size_t count = 0;
+  auto ok = each_undelivered(
+      *jet, [&](std::uint64_t note, natsMsg& m, std::uint64_t sequence) -> Result<bool> {
+        // Published before the old one goes: a processor knows a message that comes twice. Without
+        // Nats-Msg-Id, by which JetStream would drop it as a repeat.
+        jsErrCode code{};
+        const std::string_view data = data_of(&m);
+        natsStatus s = js_Publish(nullptr, jet->context.get(), natsMsg_GetSubject(&m), data.data(),
+                                  static_cast<int>(data.size()), nullptr, &code);
+        if (s != NATS_OK) return trouble("cannot publish", s);
+        s = js_DeleteMsg(jet->context.get(), kStream, sequence, nullptr, &code);
+        if (s == NATS_OK) s = js_DeleteMsg(jet->context.get(), kDeadStream, note, nullptr, &code);
+        if (s != NATS_OK) return trouble("cannot delete what was delivered again", s);
+        return ++count < most;
+      });
+  if (!ok) return tl::unexpected(ok.error());
+  return count;
+}
+
+}  // namespace fairsale::orders
