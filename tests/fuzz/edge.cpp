@@ -11,6 +11,7 @@
 
 #include <simdjson.h>
 
+#include "api/clerk.hpp"
 #include "api/desk.hpp"
 #include "api/explainer.hpp"
 #include "api/http/problem.hpp"
@@ -70,11 +71,15 @@ class Server final : public http::Service {
                              .metrics = metrics_,
                              .customer_limiter = customer_limiter_,
                              .address_limiter = address_limiter_,
+                             .streams = &streams_,
                              .openapi = R"({"openapi":"3.1.0"})",
+                             .pages = pages_,
                              .mailboxes = {},
                              .workers = {worker_.get()},
                              .serving = 1,
                              .explainer = &explainer_,
+                             .clerk = &clerk_,
+                             .webhooks = &webhooks_,
                              .fail = [](const Error&) { std::abort(); }});
     office_->mailboxes.push_back(std::make_unique<Mailbox>());
     desk_.emplace(*office_, 0, secrets(), projections_);
@@ -104,6 +109,7 @@ class Server final : public http::Service {
     worker_->drain(std::chrono::milliseconds(0));
     thread_.join();
     explainer_.stop();
+    clerk_.stop();
   }
 
   // For who waits in vain.
@@ -162,8 +168,12 @@ class Server final : public http::Service {
   Metrics metrics_;
   RateLimiter customer_limiter_{{10, 20}, 64};
   RateLimiter address_limiter_{{200, 400}, 64};
+  StreamCount streams_{0};  // a stream would not end
+  const Pages pages_{false, {}};
+  const WebhookRoutes webhooks_{nullptr, nullptr};
   std::unique_ptr<http::Worker> worker_;
   std::unique_ptr<Office> office_;
+  Clerk clerk_;
   Explainer explainer_{log_, [this](std::uint16_t origin, AnswerMail mail) {
                          std::vector<Mail> batch;
                          batch.emplace_back(std::move(mail));
@@ -233,6 +243,10 @@ int judge_answer(std::string_view& s, bool to_head, bool last) {
                                                      "RateLimit-Policy",
                                                      "Cache-Control",
                                                      "WWW-Authenticate",
+                                                     "Content-Security-Policy",
+                                                     "X-Content-Type-Options",
+                                                     "Referrer-Policy",
+                                                     "Vary",
                                                      "Idempotent-Replayed"};
   const std::string_view all = s;
   const std::string_view line = cut_line(s, all);
@@ -354,15 +368,40 @@ std::vector<std::string> seeds() {
   for (const std::string& s : {buy, own, pay, put, pause, refund, token, cancel}) {
     out.push_back('\xff' + s);
   }
-  for (const std::string_view path :
-       {"/", "/livez", "/readyz", "/openapi.json", "/metrics", "/v1/sales", "/v1/sales/demo",
-        "/v1/sales/demo?min_seq=3", "/v1/sales/demo/line?limit=2", "/v1/sales/demo/audit-head",
-        "/v1/sales/demo/orders?after=1", "/v1/sales/demo/timeline?after=2026-01-01T00:00:00Z",
-        "/v1/sales/demo/purchases?customer=anna", "/v1/purchases/demo:2",
-        "/v1/purchases/demo:2/explanation", "/v1/projections", "/v1/sales/d%65mo"}) {
+  for (const std::string_view path : {"/",
+                                      "/livez",
+                                      "/readyz",
+                                      "/openapi.json",
+                                      "/metrics",
+                                      "/v1/sales",
+                                      "/v1/sales/demo",
+                                      "/v1/sales/demo?min_seq=3",
+                                      "/v1/sales/demo/line?limit=2",
+                                      "/v1/sales/demo/audit-head",
+                                      "/v1/sales/demo/orders?after=1",
+                                      "/v1/sales/demo/timeline?after=2026-01-01T00:00:00Z",
+                                      "/v1/sales/demo/purchases?customer=anna",
+                                      "/v1/purchases/demo:2",
+                                      "/v1/purchases/demo:2/explanation",
+                                      "/v1/projections",
+                                      "/v1/sales/d%65mo",
+                                      "/v1/sales/demo/events",
+                                      "/v1/purchases/demo:2/events",
+                                      "/v1/sales/demo/decisions",
+                                      "/v1/webhooks",
+                                      "/v1/webhooks/wh_1/attempts",
+                                      "/v1/outbox",
+                                      "/v1/audits",
+                                      "/v1/stats",
+                                      "/s/demo",
+                                      "/console"}) {
     out.push_back('\x08' +
                   request("GET " + std::string(path), boss, "", "If-None-Match: \"1\"\r\n"));
   }
+  out.push_back('\xff' + request("POST /v1/webhooks", shop, R"({"url":"https://a.example/"})"));
+  out.push_back('\xff' + request("PATCH /v1/webhooks/wh_1", shop, R"({"enabled":true})") +
+                request("POST /v1/payments/callback", "", "{}") +
+                request("POST /v1/guests", "", ""));
   out.push_back('\xff' + buy + buy + own + pay + cancel + refund +
                 request("HEAD /v1/sales/demo", "", "") + pause + own);
   out.push_back('\xff' + request("HEAD /livez", "", "") + request("HEAD /nothing", "", "") +
