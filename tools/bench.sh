@@ -38,7 +38,7 @@ trap 'rm -f "$log"' EXIT
 echo "Building (the first time takes some minutes) …" >&2
 if ! { cmake --preset release &&
        cmake --build --preset release \
-         --target fairsaled fairsale fairsale-load fairsale-floor fairsale-append; } \
+         --target fairsaled fairsale fairsale-load fairsale-listen fairsale-floor fairsale-append; } \
        >"$log" 2>&1; then
   cat "$log" >&2
   exit 1

@@ -88,9 +88,9 @@ class Fairsale(Contender):
     answers = {"fresh": {"201"}, "retry": {"201 replayed"}, "over": {"403"}, "read": {"200"}}
     sold_out = "409"
 
-    def __init__(self, bench, skus=1, stock=STOCK, in_memory=False, line_limit=0):
+    def __init__(self, bench, skus=1, stock=STOCK, in_memory=False, line_limit=0, flags=()):
         super().__init__(bench, skus, stock)
-        self.in_memory, self.line_limit = in_memory, line_limit
+        self.in_memory, self.line_limit, self.flags = in_memory, line_limit, flags
         self.operator, self.shop = secrets.token_hex(24), secrets.token_hex(24)
 
     def start(self):
@@ -107,7 +107,7 @@ class Fairsale(Contender):
         self.port = free_port()
         config = self.directory / "fairsaled.toml"
         config.write_text(fill("fairsaled.toml", port=self.port, directory=self.directory))
-        argv = [self.bench.binaries / "fairsaled", "--config", config]
+        argv = [self.bench.binaries / "fairsaled", "--config", config, *self.flags]
         if self.in_memory:
             argv.append("--in-memory")
         self.process = Process([str(a) for a in argv], self.directory / "log")

@@ -112,6 +112,12 @@ GROUPS = [
         Row("open-p50", "p50 of a purchase, ours / Redis", "ours.open", "p50", "redis.open"),
         Row("open-p99", "p99 of a purchase, ours / Redis", "ours.open", "p99", "redis.open"),
     ]),
+    ("10,000 event streams and two dead webhooks; 10,000 purchases a second, 256 connections", [
+        Row("listened-p50", "p50 of a purchase, with / without", "ours.listened", "p50",
+            "ours.quiet"),
+        Row("listened-p99", "p99 of a purchase, with / without", "ours.listened", "p99",
+            "ours.quiet", goal="<= 1.2"),
+    ]),
     ("cross-checks: the same by clients of other making, 50 connections", [
         Row("wrk", "ours: fairsale-load / wrk", "ours.c50", peer="ours.wrk"),
         Row("redis-benchmark", "Redis: fairsale-load / redis-benchmark", "redis.c50",
