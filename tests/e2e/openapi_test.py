@@ -7,6 +7,7 @@ import re
 
 from gateway import new_payment_secret, signed
 from harness import Case, eventually, main
+from streams import Curl, Reader
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 METHODS = ("get", "put", "post", "patch", "delete", "options")
@@ -189,6 +190,33 @@ class OpenApi(Case):
                                    f"body of {method} {path}")
         return reply
 
+    def events(self, content, events, where):
+        """Holds the events of a stream against what is documented of them."""
+        for e in events:
+            kinds = [k for k in content["x-events"] if self.fits(e.name, k["event"])]
+            self.assertEqual(len(kinds), 1, f"{where}: {e}")
+            self.assertEqual(e.id is not None, kinds[0]["id"], f"{where}: {e}")
+            self.document.validate(e.json, kinds[0]["data"], f"{where} {e.name}")
+
+    def fits(self, value, schema):
+        try:
+            self.document.validate(value, schema)
+            return True
+        except Mismatch:
+            return False
+
+    def follow(self, server, path, names, token=None, last=None, **fill):
+        """Reads a stream until the events of these names have come, and no others."""
+        with Curl(server, path.format(**fill), token, last) as stream:
+            stream.until("an answer", lambda s: s.status is not None)
+            if names:
+                stream.until(f"the events {names}", lambda s: len(s.events) >= len(names))
+            self.check(path, "get", stream.reply())
+            content = self.document.response(path, "get", 200)["content"]["text/event-stream"]
+            self.events(content, stream.events, path)
+            self.assertEqual(stream.names[:len(names)], names)
+        return stream.events
+
     def test_the_server_serves_the_file(self):
         with self.server() as server:
             reply = server.request("GET", "/openapi.json")
@@ -211,6 +239,12 @@ class OpenApi(Case):
                     for name, example in node.get("examples", {}).items():
                         self.document.validate(self.document.resolve(example)["value"], schema,
                                                f"example {name}")
+                if "x-events" in node:
+                    self.assertEqual(node["schema"], {"type": "string"})
+                    reader = Reader()
+                    reader.feed(node["example"].encode())
+                    self.assertEqual((reader.rest, reader.fields), (b"", {}))
+                    self.events(node, reader.events, "example")
                 for inner in node.values():
                     walk(inner)
             elif isinstance(node, list):
@@ -516,6 +550,7 @@ class OpenApi(Case):
             call("post", audits, 415, token=operator, body="<a/>",
                  headers={"Content-Type": "text/xml"})
             self.demo_answers_as_documented()
+            self.streams_answer_as_documented()
 
             good = {(p, m, int(s)) for p, m in self.document.operations()
                     for s in self.document.tree["paths"][p][m]["responses"]
@@ -535,6 +570,97 @@ class OpenApi(Case):
             self.call(server, "post", pay, 401, **names)
             self.call(server, "post", pay, 404, token=guest, purchase="demo:999")
             self.call(server, "get", "/", 200, headers={"Accept": "text/html"})
+
+    def streams_answer_as_documented(self):
+        sale, decisions = "/v1/sales/{sku}/events", "/v1/sales/{sku}/decisions"
+        purchase = "/v1/purchases/{purchase}"
+        of_purchase = purchase + "/events"
+        kinds = set(self.document.tree["components"]["schemas"]["MessageKind"]["enum"])
+        with self.server() as server:
+            operator, shop = server.operator, server.shop
+            alice = server.customer_token("alice")
+            why = {"actor": "olga", "reason": "returned"}
+
+            def call(method, path, status, **more):
+                return self.call(server, method, path, status, token=operator, **more).json
+
+            def follow(path, names, **more):
+                return self.follow(server, path, names, **more)
+
+            def bought(key, status, sku="demo"):
+                reply = server.buy(sku, "alice", key)
+                self.assertEqual(reply.status, status, reply)
+                return reply.json["purchase"]
+
+            # All that a message can say, a purchase each.
+            terms = {"stock": 1, "price": {"amount": 4900, "currency": "EUR"}, "hold_seconds": 120,
+                     "limit_per_customer": 9}
+            server.open_sale("demo", **terms)
+            for change in ({"action": "pause"}, {"action": "resume"}, {"stock": 2}):
+                call("patch", "/v1/sales/{sku}", 200, sku="demo", body={**change, **why})
+            call("put", "/v1/sales/{sku}", 200, sku="demo",
+                 body={**terms, "stock": 2, "line_limit": 9})
+            given_up, paid = bought("k1", 201), bought("k2", 201)
+            declined, late, bored, sad = (bought(f"k{i}", 202) for i in range(3, 7))
+            self.assertEqual(call("get", purchase, 200, purchase=late)["line"], {
+                "place": 2, "units_ahead": 1, "units_may_return": 2, "eta_seconds": None})
+            follow(of_purchase, ["purchase", "place"], token=alice, purchase=late)
+            for one in (given_up, declined, bored):
+                call("delete", purchase, 200, purchase=one)
+            for one, reference in ((paid, "p1"), (paid, "p2"), (late, "p3")):
+                self.assertEqual(server.pay(one, reference).status, 200)
+            call("post", purchase + "/refund", 200, purchase=paid, body={"restock": True, **why})
+            call("patch", "/v1/sales/{sku}", 200, sku="demo", body={"action": "close", **why})
+            for one, names in ((given_up, ["reserved", "cancelled"]),
+                               (declined, ["waiting", "offered", "declined"]),
+                               (paid, ["reserved", "ordered", "refund_due", "refunded"]),
+                               (sad, ["waiting", "released"])):
+                follow(of_purchase, names, token=alice, last="0", purchase=one)
+
+            soon = server.soon(3.5)
+            server.open_sale("brief", stock=1, hold_seconds=2.4, ends_at=soon)
+            brief = bought("k", 201, sku="brief")
+            follow(of_purchase, ["purchase", "about_to_expire", "expired"], token=shop,
+                   purchase=brief)
+            told = {e.name for e in follow(decisions, ["scheduled", "opened", "reserved", "expired",
+                                                       "ended"], token=shop, last="0", sku="brief")}
+            everything = call("get", "/v1/sales/{sku}", 200, sku="demo")["position"]
+            with Curl(server, decisions.format(sku="demo"), shop, "0") as stream:
+                stream.until("all has come", lambda s: s.last and int(s.last.split(".")[0])
+                             >= everything)
+                told |= set(stream.names)
+                self.events(self.document.response(decisions, "get", 200)["content"]
+                            ["text/event-stream"], stream.events, decisions)
+            self.assertEqual(told, kinds)
+
+            follow(sale, ["sale"], sku="demo")
+            follow(sale, ["sale"], sku="demo", last="3")
+            for path, fill in ((sale, {"sku": "demo"}), (decisions, {"sku": "demo"}),
+                               (of_purchase, {"purchase": paid})):
+                call("get", path, 400, headers={"Last-Event-ID": "yesterday"}, **fill)
+                call("get", path, 400, query="last_event_id=1.x", **fill)
+            call("get", sale, 404, sku="nothing")
+            call("get", decisions, 404, sku="nothing")
+            call("get", of_purchase, 404, purchase="demo:999")
+            self.call(server, "get", decisions, 401, sku="demo")
+            self.call(server, "get", decisions, 403, sku="demo", token=alice)
+            self.call(server, "get", of_purchase, 401, purchase=paid)
+            self.call(server, "get", of_purchase, 404, purchase=paid,
+                      token=server.customer_token("bob"))
+        with self.server("--max-streams", "1", "--demo") as server:
+            one = server.buy("demo", "alice", "k").json["purchase"]
+            with Curl(server, sale.format(sku="demo")) as stream:
+                stream.begun()
+                for path, fill in ((sale, {"sku": "demo"}), (decisions, {"sku": "demo"}),
+                                   (of_purchase, {"purchase": one})):
+                    reply = self.call(server, "get", path, 503, token=server.shop, **fill)
+                    self.assertEqual(reply.problem, "too_many_streams")
+        with self.server("--in-memory", "--demo") as server:
+            one = server.buy("demo", "alice", "k").json["purchase"]
+            self.follow(server, sale, ["sale"], sku="demo")
+            for path, fill in ((decisions, {"sku": "demo"}), (of_purchase, {"purchase": one})):
+                reply = self.call(server, "get", path, 503, token=server.shop, **fill)
+                self.assertEqual(reply.problem, "not_kept")
 
     def test_too_many_requests(self):
         with self.server("--customer-rate", "1", "--customer-burst", "2", "--address-rate", "1",
