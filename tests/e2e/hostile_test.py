@@ -18,6 +18,7 @@ import struct
 import subprocess
 import time
 
+from gateway import new_payment_secret, signed
 from harness import PATIENCE, Case, eventually, figure, main
 from openapi_test import Document, Mismatch, document_file
 from shoppers import Crowd, Wire, request, take_answer
@@ -82,11 +83,13 @@ class Hostile(Case):
         figure("most that memory grew under hostile clients", f"{cls.most_grown / MIB:.1f} MiB")
 
     @contextlib.contextmanager
-    def beset(self, *options, idle=8, memory=48, limit=None, bound=BOUND, newcomer=True, **terms):
+    def beset(self, *options, idle=8, memory=48, limit=None, bound=BOUND, newcomer=True,
+              environment=None, **terms):
         """A server with a sale "demo" and one at which somebody honest buys meanwhile; gives the
         server. `memory`: the MiB by which it may grow; `limit`: of its descriptors; `bound`: the
         seconds that an honest purchase may take."""
         server = self.server("--idle-timeout", str(idle), *options)
+        server.environment.update(environment or {})
         if limit is not None:
             server.popen["preexec_fn"] = lambda: resource.setrlimit(resource.RLIMIT_NOFILE,
                                                                     (limit, limit))
@@ -723,9 +726,11 @@ class Hostile(Case):
         """Every number of every body and query that the document names, at and beyond its ends. At
         them it is taken; beyond them the request is refused, and never half understood."""
         document = Document(json.loads(document_file()))
+        self.secret = new_payment_secret()
         with self.beset("--customer-rate", "0", "--address-rate", "0", stock=1_000_000,
-                        limit_per_customer=1_000_000) as server:
-            self.ids = {"sku": "demo", "projection": "orders", "generation": "1",
+                        limit_per_customer=1_000_000,
+                        environment={"FAIRSALE_PAYMENT_SECRET": self.secret}) as server:
+            self.ids = {"sku": "demo", "projection": "orders", "generation": "1", "webhook": "wh_none",
                         "purchase": server.buy("demo", "alice", "k").json["purchase"]}
             self.n = self.sent = 0
             fields = queries = 0
@@ -776,8 +781,11 @@ class Hostile(Case):
         body = json.dumps(tree).replace('"@"', text)
         # A sale of its own for each, since terms stay as they are.
         names = {**self.ids, **({"sku": f"n{self.n}"} if method == "put" else {})}
+        fields = {"Idempotency-Key": f"n{self.n}"}
+        if path == "/v1/payments/callback":
+            fields |= signed(self.secret, body)
         answer = wire.ask(request(method.upper(), path.format(**names), wire.server.operator, body,
-                                  f"Idempotency-Key: n{self.n}\r\n"))
+                                  "".join(f"{k}: {v}\r\n" for k, v in fields.items())))
         self.sent += 1
         where = f"{method} {path} {'.'.join(trail)}={text[:40]}: {answer}"
         schema = document.resolve(operation["requestBody"])["content"]["application/json"]["schema"]
