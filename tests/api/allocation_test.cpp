@@ -13,6 +13,10 @@ void* operator new(std::size_t size) {
   if (void* p = std::malloc(size)) return p;
   std::abort();
 }
+// Where GCC inlines one of the two alone, it takes them for mismatched.
+#pragma GCC diagnostic ignored "-Wpragmas"
+#pragma GCC diagnostic ignored "-Wunknown-warning-option"
+#pragma GCC diagnostic ignored "-Wmismatched-new-delete"
 void operator delete(void* p) noexcept { std::free(p); }
 void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 
