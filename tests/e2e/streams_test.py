@@ -123,6 +123,7 @@ class Streams(Case):
                 self.assertEqual((read["status"], read["line"]["place"]), ("waiting", 2))
                 self.assertEqual(cids.wait_for("place").json, {
                     "place": 2, "units_ahead": 1, "units_may_return": 1, "eta_seconds": None})
+                self.assertEqual(dans.wait_for("place").json["place"], 3)
 
                 self.give_up(s, ben)
                 self.assertEqual(cids.wait_for("place", 2).json["place"], 1)
