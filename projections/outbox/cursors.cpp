@@ -85,7 +85,11 @@ Result<bool> CursorStore::knows(std::string_view consumer) const {
 }
 
 Result<void> CursorStore::remember(std::string_view consumer) {
-  const auto s = impl_->db->Put({}, slice(known_key(consumer)), {});
+  // Synced, and the cursors before it with it: one that a power failure made unknown would begin
+  // anew behind what was said in between.
+  rocksdb::WriteOptions durable;
+  durable.sync = true;
+  const auto s = impl_->db->Put(durable, slice(known_key(consumer)), {});
   if (!s.ok()) return rocks_failure("the outbox's cursors cannot be written", s);
   return {};
 }
