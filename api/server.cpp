@@ -295,7 +295,9 @@ Result<void> serve(const ServerConfig& config,
     explainer.stop();
     if (webhooks) webhooks->interrupt();
     clerk.stop();
-    if (audits) audits->stop();
+    if (audits && audits->stop()) {
+      spdlog::warn("The audit that was under way is broken off: begin it again after the start");
+    }
     (*engine)->snapshotter().stop();
   }
   if (projector) {
