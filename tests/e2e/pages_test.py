@@ -10,6 +10,7 @@ import sys
 import unittest
 
 from harness import PATIENCE, Case, Server, eventually, finish, main
+from streams import Curl
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 WEB = os.path.join(HERE, "..", "..", "api", "web")
@@ -62,6 +63,26 @@ class Pages(Case):
                 "kill": server.kill, "start": server.start})
             sale = server.request("GET", "/v1/sales/tour-2027").json
             self.assertEqual((sale["available"], sale["held"], sale["sold"]), (0, 0, 1))
+
+    def test_pages_ask_where_streams_are_refused(self):
+        with self.server("--demo", "--max-streams", "1") as server:
+            server.open_sale("tour", stock=1)
+            bought = server.buy("tour", "rival", "k").json["purchase"]
+
+            def give_up():
+                reply = server.request("DELETE", f"/v1/purchases/{bought}", server.shop)
+                self.assertEqual(reply.status, 200, reply)
+
+            def close():
+                reply = server.request("PATCH", "/v1/sales/tour", server.operator,
+                                       {"action": "close", "actor": "olga", "reason": "it is over"})
+                self.assertEqual(reply.status, 200, reply)
+
+            with Curl(server, "/v1/sales/tour/events") as only:
+                only.begun()
+                self.scenario(server, "polling", {"sale": lambda: {"sku": "tour"},
+                                                  "the other gives up": give_up,
+                                                  "the sale is closed": close})
 
     def test_an_operators_day(self):
         with self.server("--demo") as server, contextlib.ExitStack() as stack:
