@@ -96,8 +96,14 @@ class Pages(Case):
                 rushes.append(process)
                 stack.callback(process.kill)
 
+            def webhooks():
+                for _ in range(2):
+                    reply = server.request("POST", "/v1/webhooks", server.shop,
+                                           {"url": "http://127.0.0.1:9/" + "long-path/" * 5})
+                    self.assertEqual(reply.status, 201, reply)
+
             self.scenario(server, "console", {
-                "rush": rush, "rush is over": lambda: finish(rushes[0])})
+                "rush": rush, "rush is over": lambda: finish(rushes[0]), "webhooks": webhooks})
 
     def test_every_file_comes_with_its_type_its_tag_and_the_policy(self):
         with self.server() as server:
