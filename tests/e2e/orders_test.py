@@ -226,7 +226,7 @@ class OrderProcessors(Case):
                     nats.call("fairsale.orders.demo", {"not": "a CloudEvent"})
                     letter = json.loads(eventually("it is listed", lambda: p.run(
                         "dead", "--store", p.store, "--json", codes=(0, 1))))
-                    self.assertEqual(letter["kind"], "unreadable")
+                    self.assertEqual(letter["kind"], "set_aside")
                     three = s.buy("demo", "carol", "k").json["purchase"]
                     g.charge(three, "k3")
                     eventually("the third is handed over",

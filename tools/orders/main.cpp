@@ -269,7 +269,7 @@ Result<int> dead(Options o) {
   auto store = OrderStore::look(o.store);
   if (!store) return tl::unexpected(store.error());
   auto ok = (*store)->each_dead([&](const DeadLetter& d) {
-    line("unreadable", d.id, d.why, d.content);
+    line("set_aside", d.id, d.why, d.content);
     return true;
   });
   if (ok) {
