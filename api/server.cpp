@@ -261,7 +261,9 @@ Result<void> serve(const ServerConfig& config,
   office.webhooks = &webhook_routes;
   office.dispatcher = dispatcher ? &*dispatcher : nullptr;
   Clerk clerk;
+  Clerk redeliveries;
   office.clerk = &clerk;
+  office.redeliveries = &redeliveries;
   std::optional<Audits> audits;
   if (!config.in_memory) audits.emplace(config.data_dir);
   office.audits = audits ? &*audits : nullptr;
@@ -295,6 +297,7 @@ Result<void> serve(const ServerConfig& config,
     explainer.stop();
     if (webhooks) webhooks->interrupt();
     clerk.stop();
+    redeliveries.stop();
     if (audits && audits->stop()) {
       spdlog::warn("The audit that was under way is broken off: begin it again after the start");
     }

@@ -67,7 +67,7 @@ struct Webhooks::Shared {
 };
 
 struct Webhooks::Endpoint {
-  Endpoint(Shared& s, Webhook w) : shared(s), webhook(std::move(w)) {}
+  Endpoint(Shared& s, Webhook w) : id(w.id), shared(s), webhook(std::move(w)) {}
 
   Webhook copy() const {
     const std::scoped_lock lock(mutex);
@@ -97,6 +97,7 @@ struct Webhooks::Endpoint {
     }
   }
 
+  const std::string id;  // for those who do not hold the mutex
   mutable std::mutex mutex;
   Shared& shared;
   Webhook webhook;
@@ -199,7 +200,7 @@ Result<std::unique_ptr<Webhooks>> Webhooks::open(const std::filesystem::path& di
 Result<std::shared_ptr<Webhooks::Endpoint>> Webhooks::endpoint(std::string_view id) const {
   const std::scoped_lock lock(mutex_);
   for (const auto& e : endpoints_) {
-    if (e->webhook.id == id) return e;
+    if (e->id == id) return e;
   }
   return fail(Fault::not_found, "there is no such webhook");
 }
