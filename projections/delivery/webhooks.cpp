@@ -77,6 +77,7 @@ struct Webhooks::Endpoint {
   // What came of an attempt: into the log, and into the state of the webhook.
   void note(const WebhookAttempt& a) {
     const std::scoped_lock lock(mutex);
+    if (gone) return;
     const std::uint64_t oldest = log.size() == kAttempts ? log.front().number : 0;
     if (oldest != 0) log.pop_front();
     log.push_back({++last_number, a});
@@ -101,6 +102,7 @@ struct Webhooks::Endpoint {
   mutable std::mutex mutex;
   Shared& shared;
   Webhook webhook;
+  bool gone = false;  // removed: nothing of it is written any more
   std::deque<NumberedAttempt> log;
   std::uint64_t last_number = 0;
 
@@ -267,6 +269,9 @@ Result<void> Webhooks::remove(std::string_view id) {
     const std::scoped_lock lock(mutex_);
     std::erase(endpoints_, *e);
   }
+  // A redelivery may still be under way.
+  const std::scoped_lock lock((*e)->mutex);
+  (*e)->gone = true;
   return shared_->store->erase(id);
 }
 

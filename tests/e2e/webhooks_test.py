@@ -211,9 +211,14 @@ class Webhooks(Case):
             self.assertEqual(self.consumer(s, hook)["failures"], 0)
             self.assertEqual(self.attempts(s, hook), [])
             self.change(s, hook, "disable")
+            path = f"/v1/webhooks/{hook['id']}"
+            self.assertEqual(s.request("DELETE", path, s.shop).status, 204)
             self.assertTrue(again.is_alive(), "none of these waited for it")
             hangs.release.set()
             again.join()
+            s.kill()
+            s.start()
+            self.assertEqual(s.request("GET", path, s.shop).status, 404, "what is gone stays gone")
 
     def test_private_addresses_are_refused_unless_allowed(self):
         with self.server() as s, Receiver() as r:
