@@ -59,6 +59,12 @@ Result<std::unique_ptr<CursorStore>> CursorStore::open(const fs::path& directory
   o.max_open_files = 64;
   rocksdb::DB* db = nullptr;
   rocksdb::Status s = rocksdb::DB::Open(o, directory.string(), &db);
+  if (s.IsCorruption()) {
+    return fail(Fault::damaged,
+                fmt::format("{} is damaged. Move it away: NATS and webhooks with \"past\" are then "
+                            "given all messages again, and other webhooks what comes from now on",
+                            directory.string()));
+  }
   if (!s.ok()) return rocks_failure(fmt::format("{} cannot be opened", directory.string()), s);
   auto impl = std::make_unique<Impl>();
   impl->db.reset(db);

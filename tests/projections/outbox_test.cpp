@@ -286,6 +286,21 @@ TEST(Cursors, WhoIsKnownStaysKnownThroughAPowerCut) {
   EXPECT_EQ((*cursors)->cursor("late", kDemo).value(), Cursor::past(Seq{3}));
 }
 
+TEST(Cursors, OfADamagedStoreItIsToldWhatToDo) {
+  const TempDir dir;
+  ASSERT_TRUE(CursorStore::open(dir / "outbox"));
+  for (const auto& f : std::filesystem::directory_iterator(dir / "outbox")) {
+    if (f.path().filename().string().starts_with("MANIFEST")) {
+      std::filesystem::resize_file(f.path(), 1);
+    }
+  }
+  const auto opened = CursorStore::open(dir / "outbox");
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().fault, Fault::damaged);
+  EXPECT_NE(opened.error().message.find("Move it away"), std::string::npos)
+      << opened.error().message;
+}
+
 // Kills, consumers that fail anywhere, lost queues: in the end each message has arrived, in order,
 // and only what the consumer had not yet been credited with has come twice.
 TEST(OutboxLaw, AtLeastOnceInOrder) {
