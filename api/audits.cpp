@@ -32,7 +32,7 @@ bool Audits::begin(bool fairness, Timestamp now) {
   return true;
 }
 
-void Audits::stop() {
+bool Audits::stop() {
   std::thread last;
   {
     const std::scoped_lock lock(mutex_);
@@ -40,6 +40,8 @@ void Audits::stop() {
     last.swap(thread_);
   }
   if (last.joinable()) last.join();
+  const std::scoped_lock lock(mutex_);
+  return broken_off_;
 }
 
 void Audits::run() noexcept {
@@ -81,15 +83,18 @@ Result<void> Audits::audit() {
     const std::scoped_lock lock(mutex_);
     events_in_all_ = events;
   }
-  auto done =
-      audit::audit_store(**log, files, plan->tasks,
-                         {.fairness = fairness,
-                          .projections = wanted.projections,
-                          .progress = [this](std::uint64_t n) { events_ += n; },
-                          .go_on = [this] { return !stopping_.load(std::memory_order_relaxed); }},
-                         [this](audit::SaleReport&& report) { take(report); });
-  if (done && stopping_) return fail(Fault::io, "it was broken off, since the server stopped");
-  return done;
+  bool goes_on = true;
+  auto done = audit::audit_store(
+      **log, files, plan->tasks,
+      {.fairness = fairness,
+       .projections = wanted.projections,
+       .progress = [this](std::uint64_t n) { events_ += n; },
+       .go_on = [&] { return goes_on = !stopping_.load(std::memory_order_relaxed); }},
+      [this](audit::SaleReport&& report) { take(report); });
+  if (!done || goes_on) return done;
+  const std::scoped_lock lock(mutex_);
+  broken_off_ = true;
+  return fail(Fault::io, "it was broken off, since the server stopped");
 }
 
 void Audits::take(const audit::SaleReport& report) {

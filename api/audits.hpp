@@ -36,8 +36,9 @@ class Audits {
   // The last one: how far it has come, or what it found. From any thread.
   std::string json() const;
 
-  // Breaks off what is under way; none begins any more. From one thread.
-  void stop();
+  // Breaks off what is under way, and returns whether something was; none begins any more. From one
+  // thread.
+  bool stop();
 
  private:
   enum class State : std::uint8_t { none, running, done, failed };
@@ -62,6 +63,7 @@ class Audits {
   mutable std::mutex mutex_;  // guards the rest
   std::thread thread_;
   State state_ = State::none;
+  bool broken_off_ = false;
   bool fairness_ = false;
   Timestamp began_at_;
   std::uint64_t events_in_all_ = 0;

@@ -111,22 +111,24 @@ std::string apply_days(const std::string& text, ServerConfig& config) {
   return {};
 }
 
+// "HOST" or "HOST:PORT", where an IPv6 address stands in brackets.
+bool is_host_and_port(std::string_view text) {
+  std::string_view host = text.substr(0, text.find(':'));
+  const bool bracketed = text.starts_with('[');
+  if (bracketed) host = text.substr(0, text.find(']') + 1);
+  const bool plain = std::all_of(host.begin(), host.end(), [](char c) {
+    return c > ' ' && c <= '~' && std::string_view("/?#@\\\"'<>").find(c) == std::string_view::npos;
+  });
+  if (host.empty() || (bracketed && host.size() < 3) || !plain) return false;
+  text.remove_prefix(host.size());
+  if (text.empty()) return true;
+  const auto port = text.front() == ':' ? http::parse_number(text.substr(1)) : std::nullopt;
+  return port && *port > 0 && *port <= 65'535;
+}
+
 std::string apply_nats(const std::string& text, ServerConfig& config) {
-  for (std::string_view rest = text;;) {
-    const std::size_t comma = std::min(rest.find(','), rest.size());
-    const std::string_view url = rest.substr(0, comma);
-    if (url.size() <= 7 || !(url.starts_with("nats://") || url.starts_with("tls://"))) {
-      return "must be nats://HOST:PORT or tls://HOST:PORT, or several with commas between";
-    }
-    // Command lines are for all to see.
-    if (url.find('@') != std::string_view::npos) {
-      return "must not hold credentials: give them by --nats-credentials-file";
-    }
-    if (comma == rest.size()) break;
-    rest.remove_prefix(comma + 1);
-  }
   config.nats = text;
-  return {};
+  return wrong_with_nats(text);
 }
 
 std::string apply_listen(const std::string& text, ServerConfig& config) {
@@ -150,7 +152,11 @@ std::string apply_pay_url(const std::string& text, ServerConfig& config) {
   const bool visible = std::all_of(text.begin(), text.end(), [](char c) {
     return c > ' ' && c <= '~' && c != '"' && c != '<' && c != '>';
   });
-  if (!address || !visible || text.find("{purchase}") == std::string::npos) {
+  std::string_view host = text;
+  host.remove_prefix(address ? text.find("://") + 3 : 0);
+  host = host.substr(0, host.find_first_of("/?#"));
+  if (!address || !visible || !is_host_and_port(host) || host.find('{') != std::string_view::npos ||
+      text.find("{purchase}") == std::string::npos) {
     return "must be an address with {purchase} in it, such as "
            "https://shop.example/pay?purchase={purchase}";
   }
@@ -276,6 +282,11 @@ std::variant<Values, Exit> read_file(const std::string& path) {
   return out;
 }
 
+// What was given, unless there may be credentials in it: complaints end up in logs.
+std::string shown(const std::string& text) {
+  return text.find('@') == std::string::npos ? fmt::format("'{}'", text) : "what was given";
+}
+
 // A token or key may come from its variable, which wins over a file named in the config file and
 // loses to one named by a flag.
 std::optional<Exit> choose_secret(SecretSource& source, const Values& flags,
@@ -293,6 +304,23 @@ std::optional<Exit> choose_secret(SecretSource& source, const Values& flags,
 }
 
 }  // namespace
+
+std::string wrong_with_nats(std::string_view text) {
+  for (std::string_view rest = text;;) {
+    const std::size_t comma = std::min(rest.find(','), rest.size());
+    const std::string_view url = rest.substr(0, comma);
+    // Command lines are for all to see.
+    if (url.find('@') != std::string_view::npos) {
+      return "must not hold credentials: give them by --nats-credentials-file";
+    }
+    const std::size_t scheme = url.starts_with("nats://") ? 7 : url.starts_with("tls://") ? 6 : 0;
+    if (scheme == 0 || !is_host_and_port(url.substr(scheme))) {
+      return "must be nats://HOST:PORT or tls://HOST:PORT, or several with commas between";
+    }
+    if (comma == rest.size()) return {};
+    rest.remove_prefix(comma + 1);
+  }
+}
 
 std::variant<ServerConfig, Exit> parse_config(const std::vector<std::string>& args,
                                               const std::vector<std::string>& environment,
@@ -373,7 +401,7 @@ std::variant<ServerConfig, Exit> parse_config(const std::vector<std::string>& ar
     }
     if (text == nullptr) continue;
     if (const std::string wrong = s.apply(*text, config); !wrong.empty()) {
-      return misuse(fmt::format("{}: '{}' {}", from, *text, wrong));
+      return misuse(fmt::format("{}: {} {}", from, shown(*text), wrong));
     }
   }
   for (SecretSource* source : {&config.operator_token, &config.shop_token, &config.customer_key,

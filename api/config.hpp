@@ -63,4 +63,8 @@ std::variant<ServerConfig, Exit> parse_config(const std::vector<std::string>& ar
 // The same for main().
 std::variant<ServerConfig, Exit> parse_config(int argc, char** argv, std::string_view version);
 
+// What is wrong with the addresses of NATS servers ("nats://HOST:PORT", several with commas
+// between), as the end of a sentence; empty when nothing is.
+std::string wrong_with_nats(std::string_view urls);
+
 }  // namespace fairsale::api

@@ -930,15 +930,15 @@ void Desk::route_webhooks(const http::Request& r, http::Ticket t,
   if (segments[1] == "outbox") {
     if (!wanted(read, "GET, HEAD") || !authenticate(r, t, who) || !allow(t, who, who.is_operator()))
       return;
-    return by_clerk(t, [](const WebhookRoutes& w) { return w.outbox(); });
+    return by_clerk(*office_.clerk, t, [](const WebhookRoutes& w) { return w.outbox(); });
   }
   if (segments.size == 2) {
     if (!wanted(read || r.method == Method::post, "GET, HEAD, POST") || !shops()) return;
-    if (read) return by_clerk(t, [](const WebhookRoutes& w) { return w.list(); });
+    if (read) return by_clerk(*office_.clerk, t, [](const WebhookRoutes& w) { return w.list(); });
     if (!json_body(r, t)) return;
     const auto body = bodies_.webhook(r.body);
     if (!body) return bad_request(t, body.error().message);
-    return by_clerk(t, [b = *body](const WebhookRoutes& w) { return w.add(b); });
+    return by_clerk(*office_.clerk, t, [b = *body](const WebhookRoutes& w) { return w.add(b); });
   }
   const std::string id(segments[2]);
   if (segments.size == 3) {
@@ -947,34 +947,37 @@ void Desk::route_webhooks(const http::Request& r, http::Ticket t,
         !shops()) {
       return;
     }
-    if (read) return by_clerk(t, [id](const WebhookRoutes& w) { return w.get(id); });
+    if (read)
+      return by_clerk(*office_.clerk, t, [id](const WebhookRoutes& w) { return w.get(id); });
     if (r.method == Method::del) {
-      return by_clerk(t, [id](const WebhookRoutes& w) { return w.remove(id); });
+      return by_clerk(*office_.clerk, t, [id](const WebhookRoutes& w) { return w.remove(id); });
     }
     if (!json_body(r, t)) return;
     const auto body = bodies_.webhook_change(r.body);
     if (!body) return bad_request(t, body.error().message);
-    return by_clerk(t, [id, b = *body](const WebhookRoutes& w) { return w.change(id, b); });
+    return by_clerk(*office_.clerk, t,
+                    [id, b = *body](const WebhookRoutes& w) { return w.change(id, b); });
   }
   if (segments[3] == "attempts") {
     if (!wanted(read, "GET, HEAD") || !shops()) return;
-    return by_clerk(t, [id](const WebhookRoutes& w) { return w.attempts(id); });
+    return by_clerk(*office_.clerk, t, [id](const WebhookRoutes& w) { return w.attempts(id); });
   }
   if (segments[3] == "redeliver") {
     if (!method(r, t, Method::post, "POST") || !shops() || !json_body(r, t)) return;
     const auto body = bodies_.redelivery(r.body);
     if (!body) return bad_request(t, body.error().message);
-    return by_clerk(t, [id, b = *body](const WebhookRoutes& w) { return w.redeliver(id, b); });
+    return by_clerk(*office_.redeliveries, t,
+                    [id, b = *body](const WebhookRoutes& w) { return w.redeliver(id, b); });
   }
   not_found(t);
 }
 
-// The clerk's thread writes to disk and waits for others, so that no purchase does.
-void Desk::by_clerk(http::Ticket t,
+// A clerk's thread writes to disk and waits for others, so that no purchase does.
+void Desk::by_clerk(Clerk& clerk, http::Ticket t,
                     std::function<ProjectionRoutes::Answer(const WebhookRoutes&)> what) {
   if (worker_->draining()) return stopping(t);
-  const bool taken = office_.clerk->ask([&office = office_, origin = index_, t,
-                                         what = std::move(what)](bool time) {
+  const bool taken = clerk.ask([&office = office_, origin = index_, t,
+                                what = std::move(what)](bool time) {
     ProjectionRoutes::Answer answer{
         503, {}, "stopping", "Stopping", "The server is going down; try again when it is back."};
     try {

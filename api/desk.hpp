@@ -159,6 +159,7 @@ struct Office {
   std::atomic<std::size_t> serving{0};  // workers whose loop is running
   Explainer* explainer = nullptr;
   Clerk* clerk = nullptr;
+  Clerk* redeliveries = nullptr;  // these wait for others' servers, and nothing else is to
   const WebhookRoutes* webhooks = nullptr;
   const Dispatcher* dispatcher = nullptr;  // none when nothing is kept on disk
   Audits* audits = nullptr;                // none when nothing is kept on disk
@@ -225,7 +226,8 @@ class Desk final : public http::Service, public Answers {
   void route_projections(const http::Request&, http::Ticket, const http::PathSegments&);
   void respond(http::Ticket, const ProjectionRoutes::Answer&);
   void route_webhooks(const http::Request&, http::Ticket, const http::PathSegments&);
-  void by_clerk(http::Ticket, std::function<ProjectionRoutes::Answer(const WebhookRoutes&)>);
+  void by_clerk(Clerk&, http::Ticket,
+                std::function<ProjectionRoutes::Answer(const WebhookRoutes&)>);
   void route_sale(const http::Request&, http::Ticket, const SkuName&, std::string_view rest);
 
   // Gates: each answers by itself and returns false when the request may not pass.

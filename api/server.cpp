@@ -261,7 +261,9 @@ Result<void> serve(const ServerConfig& config,
   office.webhooks = &webhook_routes;
   office.dispatcher = dispatcher ? &*dispatcher : nullptr;
   Clerk clerk;
+  Clerk redeliveries;
   office.clerk = &clerk;
+  office.redeliveries = &redeliveries;
   std::optional<Audits> audits;
   if (!config.in_memory) audits.emplace(config.data_dir);
   office.audits = audits ? &*audits : nullptr;
@@ -295,7 +297,10 @@ Result<void> serve(const ServerConfig& config,
     explainer.stop();
     if (webhooks) webhooks->interrupt();
     clerk.stop();
-    if (audits) audits->stop();
+    redeliveries.stop();
+    if (audits && audits->stop()) {
+      spdlog::warn("The audit that was under way is broken off: begin it again after the start");
+    }
     (*engine)->snapshotter().stop();
   }
   if (projector) {

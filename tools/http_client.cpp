@@ -95,10 +95,12 @@ std::string wrong_with_url(std::string_view url) {
       return {};
     }
   }
+  // What may hold credentials is not repeated: complaints end up in logs.
+  const bool tell = url.find('@') == std::string_view::npos;
   return fmt::format(
-      "'{}' must be http://HOST:PORT or https://HOST:PORT, perhaps with a path; "
+      "{} must be http://HOST:PORT or https://HOST:PORT, perhaps with a path; "
       "credentials go into a file",
-      url);
+      tell ? fmt::format("'{}'", url) : "what was given");
 }
 
 }  // namespace fairsale

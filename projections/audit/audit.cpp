@@ -608,9 +608,10 @@ Result<void> audit_store(const EventLog& log, const SnapshotFiles& files,
   std::atomic<std::size_t> next{0};
   std::atomic<bool> lost{false};
   std::mutex passing_on;
+  const auto goes_on = [&] { return !lost && (!options.go_on || options.go_on()); };
   const auto work = [&] {
     try {
-      for (std::size_t i = next++; i < order.size() && !lost; i = next++) {
+      for (std::size_t i = next++; i < order.size() && goes_on(); i = next++) {
         SaleReport report = audit_sale(log, files, tasks[order[i]], options);
         report.number = order[i];
         const std::lock_guard lock(passing_on);

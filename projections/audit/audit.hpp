@@ -103,7 +103,8 @@ struct AuditOptions {
   const ProjectionStore* projections = nullptr;        // to compare, as opened before the log
   unsigned jobs = 1;                                   // threads; each audits one sale at a time
   std::function<void(std::uint64_t events)> progress;  // called from all of them
-  // Asked after each block; once it says no, reports are broken off and are failures.
+  // Asked after each block and before each sale; once it says no, reports are broken off and are
+  // failures, and no further ones are begun.
   std::function<bool()> go_on;
 };
 

@@ -99,6 +99,7 @@ struct WebhookSender::Impl {
     set(CURLOPT_FOLLOWLOCATION, 0L);
     set(CURLOPT_PROXY, "");  // a proxy would connect to wherever it likes
     set(CURLOPT_NOSIGNAL, 1L);
+    set(CURLOPT_QUICK_EXIT, 1L);  // a name server that says nothing is not waited for
     set(CURLOPT_USERAGENT, "fairsale");
     set(CURLOPT_HTTPHEADER, t.headers);
     set(CURLOPT_POST, 1L);

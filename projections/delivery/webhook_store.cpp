@@ -207,6 +207,7 @@ Result<std::unique_ptr<WebhookStore>> WebhookStore::open(const fs::path& directo
   o.max_open_files = 64;
   rocksdb::DB* db = nullptr;
   rocksdb::Status s = rocksdb::DB::Open(o, directory.string(), &db);
+  if (s.IsCorruption()) return impl->illegible();
   if (!s.ok()) return rocks_failure(fmt::format("{} cannot be opened", directory.string()), s);
   impl->db.reset(db);
   std::string format;

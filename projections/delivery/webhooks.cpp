@@ -67,7 +67,7 @@ struct Webhooks::Shared {
 };
 
 struct Webhooks::Endpoint {
-  Endpoint(Shared& s, Webhook w) : shared(s), webhook(std::move(w)) {}
+  Endpoint(Shared& s, Webhook w) : id(w.id), shared(s), webhook(std::move(w)) {}
 
   Webhook copy() const {
     const std::scoped_lock lock(mutex);
@@ -77,6 +77,7 @@ struct Webhooks::Endpoint {
   // What came of an attempt: into the log, and into the state of the webhook.
   void note(const WebhookAttempt& a) {
     const std::scoped_lock lock(mutex);
+    if (gone) return;
     const std::uint64_t oldest = log.size() == kAttempts ? log.front().number : 0;
     if (oldest != 0) log.pop_front();
     log.push_back({++last_number, a});
@@ -97,9 +98,11 @@ struct Webhooks::Endpoint {
     }
   }
 
+  const std::string id;  // for those who do not hold the mutex
   mutable std::mutex mutex;
   Shared& shared;
   Webhook webhook;
+  bool gone = false;  // removed: nothing of it is written any more
   std::deque<NumberedAttempt> log;
   std::uint64_t last_number = 0;
 
@@ -199,7 +202,7 @@ Result<std::unique_ptr<Webhooks>> Webhooks::open(const std::filesystem::path& di
 Result<std::shared_ptr<Webhooks::Endpoint>> Webhooks::endpoint(std::string_view id) const {
   const std::scoped_lock lock(mutex_);
   for (const auto& e : endpoints_) {
-    if (e->webhook.id == id) return e;
+    if (e->id == id) return e;
   }
   return fail(Fault::not_found, "there is no such webhook");
 }
@@ -266,6 +269,9 @@ Result<void> Webhooks::remove(std::string_view id) {
     const std::scoped_lock lock(mutex_);
     std::erase(endpoints_, *e);
   }
+  // A redelivery may still be under way.
+  const std::scoped_lock lock((*e)->mutex);
+  (*e)->gone = true;
   return shared_->store->erase(id);
 }
 

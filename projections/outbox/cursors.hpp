@@ -1,8 +1,9 @@
 // How far each consumer of the outbox has come: a RocksDB database of its own, DATA/outbox.
 //
 // A cursor only follows what a consumer has taken for good. It is not synced: after a power failure
-// some messages are given again, and their ids tell. Deleting the database gives all messages again
-// to consumers that read from the beginning, and none of the past to those that began later.
+// some messages are given again, and their ids tell. That a consumer is known is synced. Deleting
+// the database gives all messages again to consumers that read from the beginning, and none of the
+// past to those that began later.
 //
 // keys, numbers big-endian
 //   V                       "fairsale outbox 1"

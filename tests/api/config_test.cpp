@@ -124,6 +124,44 @@ TEST_F(Config, TakesAddressesOfBothKinds) {
   }
 }
 
+TEST_F(Config, PaysOnlyAtAnAddress) {
+  for (const char* right :
+       {"https://shop.example/pay?purchase={purchase}", "http://[::1]:8443/{purchase}",
+        "https://shop.example:443?a=b&p={purchase}#x"}) {
+    EXPECT_EQ(good({"--pay-url", right}).pay_url, right);
+  }
+  for (const char* wrong :
+       {"", "javascript:alert(1)//{purchase}", "//shop.example/{purchase}", "/pay/{purchase}",
+        "https://shop.example/pay", "https://shop.example/{purchase} x", "https:///{purchase}",
+        "https://?p={purchase}", "https://{purchase}.example/",
+        "https://u:pw@shop.example/{purchase}", "https://shop.example:port/{purchase}",
+        "https://shop.example:0/{purchase}", "https://shop.example/\"{purchase}",
+        "https://shop.example/<{purchase}"}) {
+    EXPECT_TRUE(has(bad({"--pay-url", wrong}), "must be an address with {purchase} in it"))
+        << wrong;
+  }
+}
+
+TEST_F(Config, TakesAddressesOfNats) {
+  for (const char* right : {"nats://127.0.0.1:4222", "tls://nats.example", "nats://[::1]:4222",
+                            "nats://a:1,tls://b:65535"}) {
+    EXPECT_EQ(good({"--nats", right}).nats, right);
+  }
+  for (const char* wrong :
+       {"", "nats.example:4222", "http://nats.example", "nats://", "nats://:4222", "nats://a:0",
+        "nats://a:99999", "nats://a:port", "nats://a:", "nats:// a", "nats://a/b", "nats://[::1",
+        "nats://[]:1", "nats://::1:4222", "nats://a,", "nats://a,,nats://b"}) {
+    EXPECT_TRUE(has(bad({"--nats", wrong}), "must be nats://HOST:PORT")) << wrong;
+  }
+}
+
+TEST_F(Config, TellsNobodyTheCredentialsThatItRefuses) {
+  const std::string said = bad({}, {"FAIRSALE_NATS=nats://shop:hunter2@nats.example:4222"});
+  EXPECT_TRUE(has(said, "FAIRSALE_NATS: what was given must not hold credentials")) << said;
+  EXPECT_FALSE(has(said, "hunter2")) << said;
+  EXPECT_FALSE(has(bad({"--pay-url", "https://u:hunter2@shop.example/{purchase}"}), "hunter2"));
+}
+
 TEST_F(Config, NamesWhatItDoesNotKnow) {
   EXPECT_TRUE(has(bad({"--wrokers", "1"}), "--wrokers"));
   EXPECT_TRUE(has(bad(file("wrokers = 1\n")), "unknown setting 'wrokers'"));

@@ -57,6 +57,18 @@ class WebhooksTest : public ::testing::Test {
 
 const NewWebhook kHook{.url = "https://shop.example/hook"};
 
+TEST_F(WebhooksTest, OfADamagedStoreItIsToldWhatToDo) {
+  die();
+  for (const auto& f : fs::directory_iterator(directory / "webhooks")) {
+    if (f.path().filename().string().starts_with("MANIFEST")) fs::resize_file(f.path(), 1);
+  }
+  const auto opened = WebhookStore::open(directory / "webhooks");
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().fault, Fault::damaged);
+  EXPECT_NE(opened.error().message.find("register the webhooks again"), std::string::npos)
+      << opened.error().message;
+}
+
 TEST_F(WebhooksTest, OutliveARestartWithAllThatIsKnownOfThem) {
   NewWebhook wanted = kHook;
   wanted.sku = SkuName::from("a.b");

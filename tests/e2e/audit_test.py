@@ -139,6 +139,39 @@ class Audit(Case):
         for words in (EVIL, head["head"], head["state_digest"], "Every sale below is sound"):
             self.assertIn(words, page.words)
 
+    def test_a_stop_breaks_an_audit_off(self):
+        with self.server("--customer-rate", "0", "--address-rate", "0") as server:
+            def state():
+                return server.request("GET", "/v1/audits", server.operator).json
+
+            def begin():
+                reply = server.request("POST", "/v1/audits", server.operator, {"fairness": True})
+                self.assertEqual((reply.status, reply.json["state"]), (202, "running"), reply)
+
+            def amid():
+                """Whether an audit was caught at its work; they are quick."""
+                begin()
+                while (now := state())["state"] == "running":
+                    if 0 < now["events"] < now["events_in_all"] / 2:
+                        return True
+                return False
+
+            finish(server.rush("--sku", "rush", "--create", "stock=2000,hold=60,line=100000",
+                               "--attempts", "60000", "--customers", "30000", "--connections", "32",
+                               "--closed-loop", "--no-check"))
+            eventually("one is under way", amid)
+            self.assertEqual(server.stop(), 0)
+            self.assertIn("The audit that was under way is broken off", server.log)
+            server.start()
+            self.assertEqual(state(), {"state": "none"})
+            begin()
+            eventually("it is done", lambda: state()["state"] == "done")
+            done = state()
+            self.assertTrue(done["sound"] and done["fair"], done)
+            self.assertEqual((done["events"], done["findings"]), (done["events_in_all"], []))
+            self.assertEqual(server.stop(), 0)
+            self.assertEqual(server.log.count("broken off"), 1, "only what was under way")
+
     def test_history_that_a_saved_head_contradicts(self):
         """A copy of an hour ago in place of the store: sound in itself, and not what it was."""
         with self.server() as server, self.server() as other:

@@ -60,8 +60,10 @@ class Process:
 
     @property
     def log(self):
-        with open(os.path.join(self.directory, "log"), errors="replace") as f:
+        with contextlib.suppress(FileNotFoundError), \
+                open(os.path.join(self.directory, "log"), errors="replace") as f:
             return f.read()
+        return ""
 
     def kill(self):
         self.process.kill()
@@ -147,6 +149,12 @@ class Orders(Process):
                               timeout=PATIENCE, check=False)
         assert done.returncode in codes, (arguments, done)
         return done.stdout
+
+    def complain(self, *arguments):
+        """A command that is to fail; all that it said."""
+        environment = {**os.environ, **self.environment}
+        return subprocess.run([self.program, *arguments], capture_output=True, text=True,
+                              timeout=PATIENCE, check=False, env=environment)
 
     def cases(self, *options):
         out = self.run("list", "--store", self.store, "--json", *options)

@@ -226,7 +226,7 @@ class OrderProcessors(Case):
                     nats.call("fairsale.orders.demo", {"not": "a CloudEvent"})
                     letter = json.loads(eventually("it is listed", lambda: p.run(
                         "dead", "--store", p.store, "--json", codes=(0, 1))))
-                    self.assertEqual(letter["kind"], "unreadable")
+                    self.assertEqual(letter["kind"], "set_aside")
                     three = s.buy("demo", "carol", "k").json["purchase"]
                     g.charge(three, "k3")
                     eventually("the third is handed over",
@@ -259,6 +259,50 @@ class OrderProcessors(Case):
                     self.assertEqual([d["reference"] for d in g.ledger()["handovers"]], ["p1"])
                     self.assertEqual({c["reference"]: c["state"] for c in p.cases()},
                                      {"p1": "handed_over", "p2": "refunded"})
+
+
+class Commands(Case):
+    """fairsale-orders without a fairsaled."""
+
+    def orders(self):
+        return Orders(self.programs, "http://127.0.0.1:9", "a-shop-token-0123",
+                      "http://127.0.0.1:9")
+
+    def test_a_queue_that_cannot_be_read_is_not_an_empty_one(self):
+        with Nats() as nats, self.orders() as p:
+            settings, credentials = (os.path.join(nats.directory, n) for n in ("conf", "looker"))
+            with open(settings, "w") as f:
+                f.write("""authorization { users: [
+                             {user: all, password: x},
+                             {user: looker, password: s3cret, permissions:
+                               {publish: {deny: "$JS.API.STREAM.MSG.GET.>"}}}] }
+                           no_auth_user: all""")
+            # A password of NATS may be shorter than a secret of fairsale.
+            with open(os.open(credentials, os.O_CREAT | os.O_WRONLY, 0o600), "w") as f:
+                f.write("looker:s3cret")
+            nats.options = ("-c", settings)
+            nats.start()
+            dead = "FAIRSALE_ORDERS_DEAD"
+            nats.call(f"$JS.API.STREAM.CREATE.{dead}", {"name": dead, "subjects": ["dead"]})
+            nats.call("dead", {"stream_seq": 1})
+            self.assertEqual(nats.count(dead), 1)
+            done = p.complain("dead", "--nats", nats.url, "--nats-credentials-file", credentials)
+            self.assertEqual(done.returncode, 3, done)
+            self.assertIn(f"the stream {dead} cannot be read", done.stderr)
+
+    def test_addresses_that_cannot_be_are_refused_and_credentials_in_them_kept_quiet(self):
+        with self.orders() as p:
+            nats, gateway = "nats://shop:hunter2@nats.example:4222", "http://shop:hunter2@pay.example"
+            at = p.arguments.index("--gateway") + 1
+            for arguments, why in (
+                    ([*p.arguments, "--nats", nats], "must not hold credentials"),
+                    ([*p.arguments, "--nats", "nats.example"], "nats://HOST:PORT"),
+                    ([*p.arguments[:at], gateway, *p.arguments[at + 1:]], "go into a file"),
+                    (["dead", "--nats", nats], "must not hold credentials")):
+                done = p.complain(*arguments)
+                self.assertEqual(done.returncode, 2, done)
+                self.assertIn(why, done.stderr)
+                self.assertNotIn("hunter2", done.stderr)
 
 
 def status_references(status):

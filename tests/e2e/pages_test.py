@@ -10,6 +10,7 @@ import sys
 import unittest
 
 from harness import PATIENCE, Case, Server, eventually, finish, main
+from streams import Curl
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 WEB = os.path.join(HERE, "..", "..", "api", "web")
@@ -63,6 +64,26 @@ class Pages(Case):
             sale = server.request("GET", "/v1/sales/tour-2027").json
             self.assertEqual((sale["available"], sale["held"], sale["sold"]), (0, 0, 1))
 
+    def test_pages_ask_where_streams_are_refused(self):
+        with self.server("--demo", "--max-streams", "1") as server:
+            server.open_sale("tour", stock=1)
+            bought = server.buy("tour", "rival", "k").json["purchase"]
+
+            def give_up():
+                reply = server.request("DELETE", f"/v1/purchases/{bought}", server.shop)
+                self.assertEqual(reply.status, 200, reply)
+
+            def close():
+                reply = server.request("PATCH", "/v1/sales/tour", server.operator,
+                                       {"action": "close", "actor": "olga", "reason": "it is over"})
+                self.assertEqual(reply.status, 200, reply)
+
+            with Curl(server, "/v1/sales/tour/events") as only:
+                only.begun()
+                self.scenario(server, "polling", {"sale": lambda: {"sku": "tour"},
+                                                  "the other gives up": give_up,
+                                                  "the sale is closed": close})
+
     def test_an_operators_day(self):
         with self.server("--demo") as server, contextlib.ExitStack() as stack:
             rushes = []
@@ -75,8 +96,14 @@ class Pages(Case):
                 rushes.append(process)
                 stack.callback(process.kill)
 
+            def webhooks():
+                for _ in range(2):
+                    reply = server.request("POST", "/v1/webhooks", server.shop,
+                                           {"url": "http://127.0.0.1:9/" + "long-path/" * 5})
+                    self.assertEqual(reply.status, 201, reply)
+
             self.scenario(server, "console", {
-                "rush": rush, "rush is over": lambda: finish(rushes[0])})
+                "rush": rush, "rush is over": lambda: finish(rushes[0]), "webhooks": webhooks})
 
     def test_every_file_comes_with_its_type_its_tag_and_the_policy(self):
         with self.server() as server:

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import subprocess
+import threading
 import time
 
 from harness import PATIENCE, Case, ended, eventually, finish, main
@@ -195,6 +196,29 @@ class Webhooks(Case):
             self.assertEqual(len(once(r.messages())), 230)
             reply = s.request("POST", again, s.shop, {"message": "demo:9999:0"})
             self.assertEqual((reply.status, reply.problem), (400, "bad_request"))
+
+    def test_a_redelivery_that_hangs_keeps_nobody_from_looking(self):
+        with self.hooks_server() as s, Receiver(lambda n, m: None) as hangs, Receiver() as well:
+            self.register(s, well.url, kinds=["scheduled"])
+            hook = self.register(s, hangs.url, kinds=["ordered"])
+            s.open_sale("demo")
+            eventually("the message is there", well.messages)
+            again = threading.Thread(target=s.request, args=(
+                "POST", f"/v1/webhooks/{hook['id']}/redeliver", s.shop,
+                {"message": well.messages()[0]["id"]}))
+            again.start()
+            eventually("it is under way", lambda: hangs.got)
+            self.assertEqual(self.consumer(s, hook)["failures"], 0)
+            self.assertEqual(self.attempts(s, hook), [])
+            self.change(s, hook, "disable")
+            path = f"/v1/webhooks/{hook['id']}"
+            self.assertEqual(s.request("DELETE", path, s.shop).status, 204)
+            self.assertTrue(again.is_alive(), "none of these waited for it")
+            hangs.release.set()
+            again.join()
+            s.kill()
+            s.start()
+            self.assertEqual(s.request("GET", path, s.shop).status, 404, "what is gone stays gone")
 
     def test_private_addresses_are_refused_unless_allowed(self):
         with self.server() as s, Receiver() as r:

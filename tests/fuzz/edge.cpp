@@ -79,6 +79,7 @@ class Server final : public http::Service {
                              .serving = 1,
                              .explainer = &explainer_,
                              .clerk = &clerk_,
+                             .redeliveries = &clerk_,
                              .webhooks = &webhooks_,
                              .fail = [](const Error&) { std::abort(); }});
     office_->mailboxes.push_back(std::make_unique<Mailbox>());

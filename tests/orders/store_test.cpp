@@ -44,17 +44,44 @@ TEST(OrderStore, AMessageThatComesAgainIsKnown) {
   const TempDir dir;
   auto store = OrderStore::open(dir.path());
   ASSERT_TRUE(store) << store.error().message;
-  auto fresh = (*store)->take({.cases = {order(1), order(2), order(1)}});
-  ASSERT_TRUE(fresh);
-  EXPECT_EQ(fresh->size(), 2U);
+  auto taken = (*store)->take({.cases = {order(1), order(2), order(1)}});
+  ASSERT_TRUE(taken);
+  EXPECT_EQ(taken->fresh.size(), 2U);
   Case c = order(1, State::handed_over);
   ASSERT_TRUE((*store)->put(c));
-  fresh = (*store)->take({.cases = {order(1), order(3)}});
-  ASSERT_TRUE(fresh);
-  ASSERT_EQ(fresh->size(), 1U);
-  EXPECT_EQ(fresh->front(), order(3));
+  taken = (*store)->take({.cases = {order(1), order(3)}});
+  ASSERT_TRUE(taken);
+  ASSERT_EQ(taken->fresh.size(), 1U);
+  EXPECT_EQ(taken->fresh.front(), order(3));
+  EXPECT_TRUE(taken->strange.empty());
   EXPECT_EQ(all_of(**store, false).at("demo:1:0").state, State::handed_over);
   EXPECT_EQ(all_of(**store, true).size(), 2U) << "what is at its end is not open";
+}
+
+TEST(OrderStore, AnotherPaymentUnderAKnownIdIsNoRepeat) {
+  const TempDir dir;
+  auto store = OrderStore::open(dir.path());
+  ASSERT_TRUE(store);
+  Case other = order(1);
+  other.reference = "pay-of-another-log";
+  auto taken = (*store)->take({.cases = {order(1), other}});
+  ASSERT_TRUE(taken);
+  EXPECT_EQ(taken->fresh, std::vector{order(1)});
+  EXPECT_EQ(taken->strange.size(), 1U) << "of the same batch";
+  ASSERT_TRUE((*store)->put(order(1, State::handed_over)));
+  other.reference = "pay-of-a-third";
+  taken = (*store)->take({.cases = {order(1), other}});
+  ASSERT_TRUE(taken);
+  EXPECT_TRUE(taken->fresh.empty());
+  ASSERT_EQ(taken->strange.size(), 1U);
+  EXPECT_NE(taken->strange[0].why.find("pay-1 of 4901 EUR"), std::string::npos);
+  std::vector<std::string> dead;
+  ASSERT_TRUE((*store)->each_dead([&](const DeadLetter& d) {
+    dead.push_back(d.id);
+    return true;
+  }));
+  EXPECT_EQ(dead,
+            (std::vector<std::string>{"demo:1:0 pay-of-a-third", "demo:1:0 pay-of-another-log"}));
 }
 
 TEST(OrderStore, TellsApartThePurchasesWhoseNumbersBeginAlike) {

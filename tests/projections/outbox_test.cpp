@@ -3,8 +3,10 @@
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
 #include <rocksdb/env.h>
+#include <rocksdb/file_system.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <map>
 
 #include "core/log/memory_log.hpp"
@@ -210,6 +212,81 @@ TEST_F(Outbox, AnOlderLogIsDeliveredOnFromItsEnd) {
   EXPECT_EQ(after.got, std::vector<std::string>{"demo:4:0 reserved c9"});
   ASSERT_EQ(trouble.size(), 1u);
   EXPECT_NE(trouble[0].find("ends at position 3"), std::string::npos) << trouble[0];
+}
+
+// A disk whose power can fail: what was not synced of a write-ahead log is gone then.
+class PowerCut : public rocksdb::FileSystemWrapper {
+ public:
+  PowerCut() : FileSystemWrapper(rocksdb::FileSystem::Default()) {}
+  const char* Name() const override { return "PowerCut"; }
+
+  rocksdb::IOStatus NewWritableFile(const std::string& name, const rocksdb::FileOptions& options,
+                                    std::unique_ptr<rocksdb::FSWritableFile>* out,
+                                    rocksdb::IODebugContext* dbg) override {
+    auto s = target()->NewWritableFile(name, options, out, dbg);
+    if (!s.ok() || !name.ends_with(".log")) return s;
+    synced_[name] = 0;
+    out->reset(new File(std::move(*out), synced_[name]));
+    return s;
+  }
+  // Once whoever wrote is gone.
+  void happens() const {
+    for (const auto& [name, bytes] : synced_) {
+      if (std::filesystem::exists(name)) std::filesystem::resize_file(name, bytes);
+    }
+  }
+
+ private:
+  class File : public rocksdb::FSWritableFileOwnerWrapper {
+   public:
+    File(std::unique_ptr<rocksdb::FSWritableFile>&& file, std::uint64_t& synced)
+        : FSWritableFileOwnerWrapper(std::move(file)), synced_(synced) {}
+
+    rocksdb::IOStatus Sync(const rocksdb::IOOptions& options,
+                           rocksdb::IODebugContext* dbg) override {
+      synced_ = FSWritableFileOwnerWrapper::GetFileSize(options, dbg);
+      return FSWritableFileOwnerWrapper::Sync(options, dbg);
+    }
+
+   private:
+    std::uint64_t& synced_;
+  };
+
+  std::map<std::string, std::uint64_t> synced_;  // bytes, by the name of the file
+};
+
+// Else it would begin anew behind what was said in between.
+TEST(Cursors, WhoIsKnownStaysKnownThroughAPowerCut) {
+  const TempDir dir;
+  const auto disk = std::make_shared<PowerCut>();
+  const auto env = rocksdb::NewCompositeEnv(disk);
+  {
+    auto cursors = CursorStore::open(dir / "outbox", env.get());
+    ASSERT_TRUE(cursors) << cursors.error().message;
+    ASSERT_TRUE((*cursors)->put("late", kDemo, Cursor::past(Seq{3})));
+    ASSERT_TRUE((*cursors)->remember("late"));
+    ASSERT_TRUE((*cursors)->put("late", kDemo, Cursor::past(Seq{5})));
+  }
+  disk->happens();
+  auto cursors = CursorStore::open(dir / "outbox", env.get());
+  ASSERT_TRUE(cursors) << cursors.error().message;
+  EXPECT_TRUE((*cursors)->knows("late").value());
+  EXPECT_EQ((*cursors)->cursor("late", kDemo).value(), Cursor::past(Seq{3}));
+}
+
+TEST(Cursors, OfADamagedStoreItIsToldWhatToDo) {
+  const TempDir dir;
+  ASSERT_TRUE(CursorStore::open(dir / "outbox"));
+  for (const auto& f : std::filesystem::directory_iterator(dir / "outbox")) {
+    if (f.path().filename().string().starts_with("MANIFEST")) {
+      std::filesystem::resize_file(f.path(), 1);
+    }
+  }
+  const auto opened = CursorStore::open(dir / "outbox");
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().fault, Fault::damaged);
+  EXPECT_NE(opened.error().message.find("Move it away"), std::string::npos)
+      << opened.error().message;
 }
 
 // Kills, consumers that fail anywhere, lost queues: in the end each message has arrived, in order,

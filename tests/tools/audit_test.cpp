@@ -294,6 +294,21 @@ TEST_F(AuditTest, MemoryThatRunsOutIsAFailure) {
       audit_store(hungry, files, plan->tasks, {}, [](SaleReport&&) { throw std::bad_alloc(); }));
 }
 
+TEST_F(AuditTest, OneThatIsBrokenOffBeginsNoFurtherSale) {
+  for (int i = 0; i < 20; ++i) {
+    Chain sale("sale-" + std::to_string(i));
+    fairsale::testing::commit(log, {sale.block(3)});
+  }
+  const auto plan = plan_audit(log, {});
+  ASSERT_TRUE(plan);
+  ASSERT_EQ(plan->tasks.size(), 20U);
+  std::vector<SaleReport> reports;
+  ASSERT_TRUE(audit_store(log, files, plan->tasks,
+                          {.progress = {}, .go_on = [&] { return reports.size() < 3; }},
+                          [&](SaleReport&& r) { reports.push_back(std::move(r)); }));
+  EXPECT_EQ(reports.size(), 3U);
+}
+
 TEST_F(AuditTest, CountsThatDifferAreShown) {
   const Counters decided{Quantity{9}, Quantity{4}, Quantity{3}, Quantity{2}, 0};
   Counters sale = decided;

@@ -9,6 +9,7 @@
 #include <iostream>
 
 #include "api/auth.hpp"
+#include "api/config.hpp"
 #include "api/logging.hpp"
 #include "core/json/json.hpp"
 #include "tools/http_client.hpp"
@@ -63,10 +64,10 @@ std::chrono::milliseconds ms(double seconds) {
 
 // From the file or the variable; empty when neither is given and it may be left out.
 Result<std::string> secret(std::string_view setting, const char* variable, const std::string& file,
-                           bool required) {
+                           bool required, std::size_t least = api::kMinSecretBytes) {
   const char* value = file.empty() ? std::getenv(variable) : nullptr;
   if (!required && file.empty() && (value == nullptr || *value == '\0')) return std::string{};
-  return api::load_secret({setting, file, value != nullptr ? value : ""});
+  return api::load_secret({setting, file, value != nullptr ? value : ""}, least);
 }
 
 Result<void> load_secrets(Options& o) {
@@ -81,8 +82,13 @@ Result<void> load_secrets(Options& o) {
 }
 
 Result<void> load_nats(Options& o) {
+  if (o.nats.url.empty()) return {};
+  if (const std::string wrong = api::wrong_with_nats(o.nats.url); !wrong.empty()) {
+    return fail(Fault::invalid, "--nats " + wrong);
+  }
+  // Somebody else's, who decides how long they are.
   auto credentials =
-      secret("nats-credentials", "FAIRSALE_NATS_CREDENTIALS", o.nats_credentials_file, false);
+      secret("nats-credentials", "FAIRSALE_NATS_CREDENTIALS", o.nats_credentials_file, false, 1);
   if (!credentials) return tl::unexpected(credentials.error());
   o.nats.credentials = *credentials;
   o.nats.ack_wait = ms(o.ack_wait);
@@ -263,7 +269,7 @@ Result<int> dead(Options o) {
   auto store = OrderStore::look(o.store);
   if (!store) return tl::unexpected(store.error());
   auto ok = (*store)->each_dead([&](const DeadLetter& d) {
-    line("unreadable", d.id, d.why, d.content);
+    line("set_aside", d.id, d.why, d.content);
     return true;
   });
   if (ok) {

@@ -20,8 +20,8 @@ std::string render(const ProcessorCounts& c) {
           c.taken);
   counter(out, "fairsale_orders_repeated_total", "counter", "Messages that were known already.",
           c.repeated);
-  counter(out, "fairsale_orders_unreadable_total", "counter",
-          "Messages that could not be understood.", c.dead);
+  counter(out, "fairsale_orders_set_aside_total", "counter", "Messages that were set aside.",
+          c.dead);
   counter(out, "fairsale_orders_unanswered_calls_total", "counter",
           "Calls whose outcome is unknown; they are made again.", c.unknown);
   counter(out, "fairsale_orders_open", "gauge", "Orders and refunds not at an end.", c.open);

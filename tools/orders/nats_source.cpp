@@ -255,10 +255,10 @@ Result<void> each_undelivered(const Jet& jet, Visit&& visit) {
   const std::uint64_t last = info->State.LastSeq;
   for (std::uint64_t n = info->State.FirstSeq; n != 0 && n <= last; ++n) {
     natsMsg* note_made = nullptr;
-    if (js_GetMsg(&note_made, jet.context.get(), kDeadStream, n, nullptr, &code) != NATS_OK) {
-      continue;  // removed
-    }
+    s = js_GetMsg(&note_made, jet.context.get(), kDeadStream, n, nullptr, &code);
     const MessagePtr note(note_made);
+    if (s == NATS_NOT_FOUND) continue;  // removed
+    if (s != NATS_OK) return trouble(fmt::format("the stream {} cannot be read", kDeadStream), s);
     const std::string text(data_of(note.get()));
     simdjson::dom::element document;
     std::uint64_t sequence = 0;

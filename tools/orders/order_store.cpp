@@ -6,7 +6,7 @@
 
 #include <cereal/archives/portable_binary.hpp>
 #include <cereal/types/string.hpp>
-#include <set>
+#include <map>
 #include <sstream>
 #include <system_error>
 
@@ -59,6 +59,19 @@ std::optional<Case> decode(std::string_view bytes) {
   } catch (const std::exception&) {
     return std::nullopt;
   }
+}
+
+// Whether two are the same message, however far either has come.
+bool same_payment(const Case& a, const Case& b) {
+  return a.reference == b.reference && a.amount == b.amount && a.currency == b.currency &&
+         a.quantity == b.quantity;
+}
+
+DeadLetter strange(const Case& c, const Case& known) {
+  return {fmt::format("{} {}", c.id, c.reference),
+          fmt::format("its id is known with payment {} of {} {}: it is of another log",
+                      known.reference, known.amount, known.currency),
+          fmt::format("{} {} {} {}", c.purchase, c.reference, c.amount, c.currency)};
 }
 
 rocksdb::Options options(rocksdb::Env* env) {
@@ -176,22 +189,34 @@ Result<std::unique_ptr<OrderStore>> OrderStore::look(const fs::path& directory) 
   return std::unique_ptr<OrderStore>(new OrderStore(std::move(impl)));
 }
 
-Result<std::vector<Case>> OrderStore::take(const Batch& in) {
-  std::vector<Case> fresh;
-  std::set<std::string> keys;  // of this batch
+Result<Taken> OrderStore::take(const Batch& in) {
+  Taken taken;
+  std::map<std::string, const Case*> keys;  // of this batch
   rocksdb::WriteBatch batch;
   rocksdb::Status s;
   for (const Case& c : in.cases) {
     const std::string key = key_of('C', c);
-    std::string known;
-    s = impl_->db->Get({}, slice(key), &known);
-    if (s.ok() || !keys.insert(key).second) continue;
-    if (!s.IsNotFound()) return rocks_failure("the orders cannot be read", s);
+    std::string value;
+    s = impl_->db->Get({}, slice(key), &value);
+    if (!s.ok() && !s.IsNotFound()) return rocks_failure("the orders cannot be read", s);
+    std::optional<Case> known;
+    if (s.ok()) {
+      known = decode(value);
+      if (!known) return fail(Fault::damaged, fmt::format("the order {} is illegible", c.id));
+    } else if (const auto [it, fresh] = keys.emplace(key, &c); !fresh) {
+      known = *it->second;
+    }
+    if (known) {
+      if (!same_payment(c, *known)) taken.strange.push_back(strange(c, *known));
+      continue;
+    }
     batch.Put(slice(key), slice(encode(c))).PermitUncheckedError();
     batch.Put(slice(key_of('O', c)), slice(encode(c))).PermitUncheckedError();
-    fresh.push_back(c);
+    taken.fresh.push_back(c);
   }
-  for (const DeadLetter& d : in.dead) {
+  std::vector<DeadLetter> dead = in.dead;
+  dead.insert(dead.end(), taken.strange.begin(), taken.strange.end());
+  for (const DeadLetter& d : dead) {
     std::ostringstream out;
     cereal::PortableBinaryOutputArchive a(out);
     a(d.why, d.content.substr(0, kMaxDeadContent));
@@ -200,10 +225,10 @@ Result<std::vector<Case>> OrderStore::take(const Batch& in) {
   if (in.cursor) {
     batch.Put(slice("S" + in.cursor->source), slice(in.cursor->position)).PermitUncheckedError();
   }
-  if (batch.Count() == 0) return fresh;
+  if (batch.Count() == 0) return taken;
   s = impl_->db->Write(durable(), &batch);
   if (!s.ok()) return rocks_failure("the orders cannot be written", s);
-  return fresh;
+  return taken;
 }
 
 Result<void> OrderStore::put(const Case& c) {

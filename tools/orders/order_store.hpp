@@ -21,7 +21,7 @@ class Env;
 
 namespace fairsale::orders {
 
-// A message that cannot be understood.
+// A message that cannot be understood, or that contradicts one that was taken.
 struct DeadLetter {
   std::string id;  // of the message as its carrier names it
   std::string why;
@@ -41,6 +41,14 @@ struct Batch {
   std::optional<SourceCursor> cursor;
 };
 
+// What came of a batch.
+struct Taken {
+  std::vector<Case> fresh;  // those that were not known
+  // Kept as dead letters, since their ids are known with another payment: they are of another log,
+  // say of one that was restored from an older copy, and must not pass for repeats.
+  std::vector<DeadLetter> strange;
+};
+
 // Thread-safe.
 class OrderStore {
  public:
@@ -52,8 +60,8 @@ class OrderStore {
   static Result<std::unique_ptr<OrderStore>> look(const std::filesystem::path&);
   ~OrderStore();
 
-  // Takes what is not known yet and returns those cases; all of the batch or nothing of it.
-  Result<std::vector<Case>> take(const Batch&);
+  // Takes what is not known yet; all of the batch or nothing of it.
+  Result<Taken> take(const Batch&);
 
   // Writes a case that was taken, after a step.
   Result<void> put(const Case&);

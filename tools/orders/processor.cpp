@@ -63,20 +63,23 @@ Result<std::string> Processor::cursor(std::string_view source) const {
 }
 
 Result<void> Processor::take(const Batch& batch) {
-  auto fresh = store_.take(batch);
-  if (!fresh) {
-    fail_with(fresh.error());
-    return tl::unexpected(fresh.error());
+  auto taken = store_.take(batch);
+  if (!taken) {
+    fail_with(taken.error());
+    return tl::unexpected(taken.error());
   }
   for (const DeadLetter& d : batch.dead) {
     spdlog::error("Message {} cannot be understood and is set aside: {}", d.id, d.why);
   }
+  for (const DeadLetter& d : taken->strange) {
+    spdlog::error("Message {} is set aside: {}. Give each log a store of its own", d.id, d.why);
+  }
   {
     const std::scoped_lock lock(mutex_);
-    counts_.taken += fresh->size();
-    counts_.repeated += batch.cases.size() - fresh->size();
-    counts_.dead += batch.dead.size();
-    for (Case& c : *fresh) {
+    counts_.taken += taken->fresh.size();
+    counts_.repeated += batch.cases.size() - taken->fresh.size() - taken->strange.size();
+    counts_.dead += batch.dead.size() + taken->strange.size();
+    for (Case& c : taken->fresh) {
       ++counts_.reached[static_cast<std::size_t>(c.state)];
       schedule(std::move(c), steady_clock::now());
     }

@@ -34,7 +34,7 @@ struct ProcessorOptions {
 struct ProcessorCounts {
   std::uint64_t taken = 0;                 // cases
   std::uint64_t repeated = 0;              // messages that were known
-  std::uint64_t dead = 0;                  // messages that could not be understood
+  std::uint64_t dead = 0;                  // messages that were set aside
   std::uint64_t open = 0;                  // cases now
   std::uint64_t stuck = 0;                 // of them, those that somebody should look at
   std::array<std::uint64_t, 9> reached{};  // times that a state was reached, by its number

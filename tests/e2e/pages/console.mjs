@@ -89,6 +89,7 @@ run(async () => {
   await accessible(phone, "the sale on a phone in the dark");
   await picture(phone, "console-phone-dark");
 
+  await ask("webhooks");
   await page.getByRole("button", { name: "Close" }).click();
   await account(page, "it was only a trial", "Close the sale");
   await page.locator("#sale-state").getByText("Closed").waitFor();
@@ -103,7 +104,9 @@ run(async () => {
     await page.locator("#audit-fairness").click();
     await page.getByText("✓ Sound").waitFor();
     await page.getByText("✓ Fair").waitFor();
-    await page.locator("#outbox").getByText(/./).first().waitFor();
+    await page.locator("#outbox").getByText("not an address of the public Internet").first().waitFor();
+    await page.locator("#webhooks").getByText("http://127.0.0.1:9/").first().waitFor();
+    expect(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), "nothing sticks out of the page");
     await accessible(page, "health");
     await picture(page, "console-health-desktop-light");
   });
