@@ -135,9 +135,10 @@ bool MessageHub::work(TimePoint now) {
         queue(topic);
         break;
       }
-      trouble_.clear();
       if (topic.grown || topic.near.under_way || topic.far.under_way) queue(topic);
     }
+    // The topic in trouble stays in the queue, however well others are read.
+    if (queue_.empty()) trouble_.clear();
   }
   deliver();
   return store && now >= retry_at_ && !queue_.empty();

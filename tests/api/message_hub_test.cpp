@@ -267,5 +267,44 @@ TEST(MessageHub, EveryListenerGetsEveryMessageBehindItsCursorOnceAndInOrder) {
   EXPECT_GT(told, 1000U);
 }
 
+// Although others are read well in between.
+TEST(MessageHub, TellsOfATroubleOnce) {
+  const std::unique_ptr<rocksdb::Env> disk(rocksdb::NewMemEnv(rocksdb::Env::Default()));
+  MemoryLog log;
+  ManualClock clock{kStart};
+  auto life = std::make_unique<Life>(log, "/first", clock, 8192, disk.get());
+  std::vector<std::string> reports;
+  Desks desks([&] { return life->projector.store(); },
+              {.retry_after = milliseconds(1),
+               .report = [&](const Error& e) { reports.push_back(e.message); }});
+  for (const char* sku : {"demo", "other"}) life->now(sku, scheduled(sku, 3));
+  life->settle();
+  MessageHub::TimePoint now{};
+  const auto work = [&] {
+    now += milliseconds(1);
+    while (desks.hub.work(now)) {
+    }
+    desks.take(0);
+  };
+  desks.come(0, 1, {.sku = "demo", .purchase = {}, .began = {}, .seen = {}, .got = {}});
+  desks.come(0, 2, {.sku = "other", .purchase = {}, .began = {}, .seen = {}, .got = {}});
+  work();
+  ASSERT_TRUE(reports.empty());
+
+  // The store is lost, and one comes who wants what is not in the new one yet.
+  life.reset();
+  life = std::make_unique<Life>(log, "/second", clock, 8192, disk.get());
+  desks.come(0, 3, {.sku = "demo", .purchase = {}, .began = {}, .seen = {}, .got = {}});
+  for (int i = 0; i < 10; ++i) {
+    desks.hub.grew(sku_id("other"));
+    work();
+  }
+  EXPECT_EQ(reports.size(), 1U);
+  life->settle();
+  for (int i = 0; i < 10; ++i) work();
+  desks.check(log);
+  EXPECT_EQ(reports.size(), 1U);
+}
+
 }  // namespace
 }  // namespace fairsale::test
