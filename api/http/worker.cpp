@@ -356,6 +356,7 @@ class Worker::Impl {
   bool respond(Ticket, const Answer&);
   bool respond_raw(Ticket, std::string_view response);
   bool begin_stream(Ticket, const Answer&);
+  std::size_t unsent(Ticket);
   bool send(Ticket, std::string_view piece);
   void end(Ticket);
   TimePoint now() const { return now_; }
@@ -1208,6 +1209,13 @@ bool Worker::Impl::begin_stream(Ticket ticket, const Answer& head) {
   return true;
 }
 
+std::size_t Worker::Impl::unsent(Ticket ticket) {
+  Slot* slot = nullptr;
+  const Connection* c = find(ticket, slot);
+  if (c == nullptr || !slot->stream) return 0;
+  return ticket.request == c->first ? c->out.size() - c->sent : slot->kept->size();
+}
+
 bool Worker::Impl::send(Ticket ticket, std::string_view piece) {
   Slot* slot = nullptr;
   Connection* c = find(ticket, slot);
@@ -1493,6 +1501,7 @@ bool Worker::begin_stream(Ticket ticket, const Answer& head) {
   return impl_->begin_stream(ticket, head);
 }
 bool Worker::send(Ticket ticket, std::string_view piece) { return impl_->send(ticket, piece); }
+std::size_t Worker::unsent(Ticket ticket) const { return impl_->unsent(ticket); }
 void Worker::end(Ticket ticket) { impl_->end(ticket); }
 SteadyClock::time_point Worker::now() const { return impl_->now(); }
 WorkerStats Worker::stats() const { return impl_->stats(); }

@@ -186,6 +186,8 @@ class Worker {
   bool begin_stream(Ticket, const Answer& head);
   // Whole pieces: either all of it is sent in the end or the stream is over. False when it is.
   bool send(Ticket, std::string_view piece);
+  // Bytes of a stream that the network has not taken yet.
+  std::size_t unsent(Ticket) const;
   void end(Ticket);
 
   // The time at which this turn began.

@@ -25,6 +25,9 @@ constexpr std::size_t kVisits = 1024;
 constexpr std::size_t kSaleFrames = 32;
 constexpr std::size_t kLooks = 128;
 constexpr std::size_t kTrayFrames = 256;
+// Unsent, a stream is sent no more messages: well below what ends it (http::Limits::stream_bytes).
+constexpr std::size_t kMuch = 65'536;
+constexpr milliseconds kGoOnEvery{20};  // who is behind is looked at
 // Before a hold ends, or a third of the hold where that is less.
 constexpr Duration kAboutToExpire{30'000};
 
@@ -95,9 +98,10 @@ bool EventStreams::begin_decisions(http::Ticket t, const Availability& sale, Cur
   if (!admit()) return false;
   scratch_ = kEventStreamStart;
   append_position(scratch_, event_id(after));
-  if (begin({.ticket = t, .kind = Kind::decisions, .sku = sale.sku}, scratch_)) {
-    hub_->subscribe(
-        {.desk = desk_, .ticket = t, .sku = sale.sku, .name = sale.name, .after = after});
+  if (begin(
+          {.ticket = t, .kind = Kind::decisions, .sku = sale.sku, .name = sale.name, .told = after},
+          scratch_)) {
+    subscribe(streams_.back());
   }
   return true;
 }
@@ -109,17 +113,24 @@ bool EventStreams::begin_purchase(const PurchaseStream& p) {
   if (begin({.ticket = p.ticket,
              .kind = Kind::purchase,
              .sku = p.sku,
+             .name = p.name,
              .purchase = p.purchase,
+             .told = p.after,
              .due = worker_.now()},
             scratch_)) {
-    hub_->subscribe({.desk = desk_,
-                     .ticket = p.ticket,
-                     .sku = p.sku,
-                     .name = p.name,
-                     .purchase = p.purchase,
-                     .after = p.after});
+    subscribe(streams_.back());
   }
   return true;
+}
+
+void EventStreams::subscribe(Stream& s) {
+  hub_->subscribe({.desk = desk_,
+                   .ticket = s.ticket,
+                   .number = s.subscription,
+                   .sku = s.sku,
+                   .name = s.name,
+                   .purchase = s.purchase,
+                   .after = s.told});
 }
 
 EventStreams::Stream* EventStreams::find(http::Ticket t) {
@@ -134,7 +145,7 @@ void EventStreams::closed(http::Ticket t) {
   if (s->kind == Kind::sale) {
     --sale_streams_;
     if (--s->watched->second.watchers == 0) watches_.erase(s->watched);
-  } else {
+  } else if (!s->behind) {
     hub_->unsubscribe(desk_, t);
   }
   index_[t.connection] = 0;
@@ -151,7 +162,8 @@ void EventStreams::closed(http::Ticket t) {
 EventStreams::TimePoint EventStreams::turn(std::vector<Look>& looks) {
   now_ = worker_.now();
   read_tray();
-  if (streams_.empty()) return TimePoint::max();
+  if (streams_.empty()) return read_ < frames_.size() ? now_ : TimePoint::max();
+  go_on();
   if (!in_round_ && now_ >= round_at_) {
     in_round_ = true;
     next_ = 0;
@@ -168,7 +180,8 @@ EventStreams::TimePoint EventStreams::turn(std::vector<Look>& looks) {
     in_round_ = next_ < streams_.size();
   }
   const bool more = in_round_ || read_ < frames_.size();
-  return more ? now_ : round_at_;
+  if (more) return now_;
+  return behind_.empty() ? round_at_ : std::min(round_at_, go_on_at_);
 }
 
 void EventStreams::refresh(Watched& w) {
@@ -221,16 +234,40 @@ void EventStreams::read_tray() {
   const std::size_t end = std::min(frames_.size(), read_ + kTrayFrames);
   for (; read_ < end; ++read_) {
     Frame& f = frames_[read_];
-    if (!f.bytes) {
+    const auto bytes = std::move(f.bytes);
+    Stream* s = find(f.ticket);
+    if (s == nullptr || s->behind || s->subscription != f.number) continue;
+    if (!bytes) {
       worker_.end(f.ticket);
       continue;
     }
-    worker_.send(f.ticket, *f.bytes);
-    f.bytes.reset();
+    if (f.message && worker_.unsent(f.ticket) > kMuch) {
+      hub_->unsubscribe(desk_, f.ticket);
+      s->behind = true;
+      ++s->subscription;
+      behind_.push_back(f.ticket);
+      continue;
+    }
+    worker_.send(f.ticket, *bytes);
     if (!f.message) continue;
+    s->told = f.at;
     // It stands otherwise than when it was looked at.
-    if (Stream* s = find(f.ticket); s != nullptr && s->kind == Kind::purchase) s->due = now_;
+    if (s->kind == Kind::purchase) s->due = now_;
   }
+}
+
+// Subscribes those again who can take more.
+void EventStreams::go_on() {
+  if (behind_.empty() || now_ < go_on_at_) return;
+  go_on_at_ = now_ + kGoOnEvery;
+  std::erase_if(behind_, [this](const http::Ticket& t) {
+    Stream* s = find(t);
+    if (s == nullptr) return true;
+    if (worker_.unsent(t) > 0) return false;
+    s->behind = false;
+    subscribe(*s);
+    return true;
+  });
 }
 
 void EventStreams::looked(const Looked& l) {

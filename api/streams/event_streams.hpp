@@ -4,6 +4,10 @@
 //
 // Purchases come first: a turn does a bounded piece of the work for streams, and the next turn goes
 // on with it.
+//
+// A client that takes messages more slowly than the outbox is read, as one that catches up mostly
+// does, is not sent what it cannot take: its subscription is ended, and begun again behind the last
+// message that it was sent once the network has taken that.
 #pragma once
 
 #include <atomic>
@@ -106,7 +110,11 @@ class EventStreams {
     http::Ticket ticket;
     Kind kind = Kind::sale;
     SkuId sku;
+    SkuName name;
     Seq purchase;
+    Cursor told;                       // the last message that it was sent
+    std::uint32_t subscription = 0;    // frames of earlier ones are not for it
+    bool behind = false;               // it has none, until the network has taken what was sent
     Watches::iterator watched;         // of a sale
     Seq sent;                          // of a sale: the position
     TimePoint due;                     // heartbeat of a sale, look at a purchase
@@ -121,6 +129,8 @@ class EventStreams {
   static void show(Watched&, std::shared_ptr<const Availability>);
   void visit(Stream&, std::vector<Look>& looks);
   void read_tray();
+  void subscribe(Stream&);
+  void go_on();
 
   http::Worker& worker_;
   const AvailabilityBoard& board_;
@@ -136,6 +146,8 @@ class EventStreams {
 
   std::vector<Frame> frames_;
   std::size_t read_ = 0;  // of frames_
+  std::vector<http::Ticket> behind_;
+  TimePoint go_on_at_{};  // when they are looked at again
 
   std::size_t next_ = 0;  // to be visited in this round
   TimePoint round_at_{};  // when the next one begins

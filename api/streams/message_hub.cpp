@@ -34,7 +34,7 @@ std::vector<http::Ticket> FrameTray::put(std::vector<Frame>& frames) {
       } else {
         cut.insert(f.ticket.connection);
         ended.push_back(f.ticket);
-        frames_.push_back({f.ticket, nullptr});
+        frames_.push_back({.ticket = f.ticket, .number = f.number, .bytes = nullptr, .at = {}});
       }
     }
   }
@@ -135,9 +135,10 @@ bool MessageHub::work(TimePoint now) {
         queue(topic);
         break;
       }
-      trouble_.clear();
       if (topic.grown || topic.near.under_way || topic.far.under_way) queue(topic);
     }
+    // The topic in trouble stays in the queue, however well others are read.
+    if (queue_.empty()) trouble_.clear();
   }
   deliver();
   return store && now >= retry_at_ && !queue_.empty();
@@ -198,7 +199,7 @@ void MessageHub::let_in(const Subscription& s) {
   if (s.purchase.value > 0) {
     l.is.after = std::max(l.is.after, Cursor::past(Seq{s.purchase.value - 1}));
   }
-  beats_.push_back({key, s.ticket.generation, now_ + options_.heartbeat});
+  beats_.push_back({key, s.ticket.generation, s.number, now_ + options_.heartbeat});
   if (topic.begun) {
     place(topic, l, key);
   } else {
@@ -337,7 +338,7 @@ void MessageHub::tell(Topic& topic, const MessageRow& m, Stage stage) {
         bytes = std::make_shared<const std::string>(std::move(text));
       }
       l.is.after = cursor_of(m);
-      send(l, bytes, true);
+      send(l, bytes, cursor_of(m));
     }
   };
   if (concerns_purchase(m)) listen(m.purchase.value);
@@ -350,7 +351,10 @@ void MessageHub::beat() {
     Beat b = beats_.front();
     beats_.pop_front();
     const auto found = listeners_.find(b.key);
-    if (found == listeners_.end() || found->second.is.ticket.generation != b.generation) continue;
+    if (found == listeners_.end() || found->second.is.ticket.generation != b.generation ||
+        found->second.is.number != b.number) {
+      continue;
+    }
     b.due = now_ + options_.heartbeat;
     beats_.push_back(b);
     Listener& l = found->second;
@@ -363,12 +367,17 @@ void MessageHub::beat() {
     } else {
       text = kComment;
     }
-    send(l, std::make_shared<const std::string>(std::move(text)), false);
+    send(l, std::make_shared<const std::string>(std::move(text)), std::nullopt);
   }
 }
 
-void MessageHub::send(const Listener& l, std::shared_ptr<const std::string> bytes, bool message) {
-  out_[l.is.desk].push_back({l.is.ticket, std::move(bytes), message});
+void MessageHub::send(const Listener& l, std::shared_ptr<const std::string> bytes,
+                      std::optional<Cursor> message) {
+  out_[l.is.desk].push_back({.ticket = l.is.ticket,
+                             .number = l.is.number,
+                             .bytes = std::move(bytes),
+                             .at = message.value_or(Cursor{}),
+                             .message = message.has_value()});
   ++made_;
 }
 

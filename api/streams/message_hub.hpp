@@ -36,7 +36,9 @@ namespace fairsale::api {
 // Something to send on a stream; without bytes: the stream is to be ended.
 struct Frame {
   http::Ticket ticket;
+  std::uint32_t number = 0;  // of the subscription
   std::shared_ptr<const std::string> bytes;
+  Cursor at;             // of a message
   bool message = false;  // and not a heartbeat
 };
 
@@ -62,6 +64,7 @@ class FrameTray {
 struct Subscription {
   std::uint16_t desk = 0;
   http::Ticket ticket;
+  std::uint32_t number = 0;  // tells those of one stream apart
   SkuId sku;
   SkuName name;
   Seq purchase;  // 0: all messages of the sale
@@ -149,6 +152,7 @@ class MessageHub {
   struct Beat {
     Key key;
     std::uint32_t generation;
+    std::uint32_t number;
     TimePoint due;
   };
 
@@ -163,7 +167,7 @@ class MessageHub {
   Result<void> read_pass(const ProjectionStore&, Topic&, Pass&, Stage);
   void tell(Topic&, const MessageRow&, Stage);
   void beat();
-  void send(const Listener&, std::shared_ptr<const std::string>, bool message);
+  void send(const Listener&, std::shared_ptr<const std::string>, std::optional<Cursor> message);
   void deliver();
   bool crowded() const;
   void failed(const Error&);

@@ -441,6 +441,19 @@ TEST_F(Edge, ClosesConnectionsThatTakeNothing) {
 
 // ---- stopping
 
+TEST_F(Edge, CutsOffAStreamWhoseClientTakesNothing) {
+  start({.stream_bytes = 64 << 20, .write_timeout = milliseconds(100)});
+  Client c(port_, 4096);
+  c.send(get("/later"));
+  const Ticket t = service_.wait_for_later(1)[0];
+  service_.post([&] {
+    EXPECT_TRUE(worker_->begin_stream(t, {200, "text/event-stream", {}, {}}));
+    EXPECT_TRUE(worker_->send(t, std::string(16 << 20, 'a')));
+    EXPECT_GE(worker_->unsent(t), std::size_t{16 << 20});
+  });
+  eventually([&] { return worker_->stats().connections == 0; });
+}
+
 TEST_F(Edge, AStreamSaysNothingBehindAPieceThatFoundNoRoom) {
   start({.stream_bytes = 20'000});
   Client c = connect();

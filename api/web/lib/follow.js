@@ -5,7 +5,7 @@
 import { backoff, Lost, Problem, wait } from "./api.js";
 import { learn, stamp } from "./clock.js";
 
-const SILENCE_MS = 40000;  // heartbeats come every 15 s
+const SILENCE_MS = 40000;  // heartbeats come every 10 s
 const STREAM_AGAIN_MS = 30000;
 
 // Reads text/event-stream from a response, calling `take({event, data, id})` for each event and
