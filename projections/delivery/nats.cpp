@@ -10,6 +10,7 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "core/log/digest.hpp"
 #include "projections/outbox/message.hpp"
 
 namespace fairsale {
@@ -222,9 +223,9 @@ class NatsConsumer final : public Consumer {
   }
 
   Result<void> publish(std::string_view sku, const MessageRow& m, std::size_t index) {
-    const std::string id = message_id(sku, m);
     std::string body;
     append_cloud_event(body, sku, m);
+    const std::string id = nats_message_id(sku, m, body);
     natsMsg* message = nullptr;
     natsStatus s = natsMsg_Create(&message, nats_subject(sku, m).c_str(), nullptr, body.data(),
                                   static_cast<int>(body.size()));
@@ -266,6 +267,10 @@ class NatsConsumer final : public Consumer {
 
 std::unique_ptr<Consumer> nats_consumer(NatsOptions options) {
   return std::make_unique<NatsConsumer>(std::move(options));
+}
+
+std::string nats_message_id(std::string_view sku, const MessageRow& m, std::string_view body) {
+  return message_id(sku, m) + '/' + to_hex(sha256(std::as_bytes(std::span(body)))).substr(0, 16);
 }
 
 std::string nats_token(std::string_view sku) {

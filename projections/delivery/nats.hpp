@@ -6,8 +6,8 @@
 //
 // Orders are a work queue: each is kept until a worker has acknowledged it. Notifications are kept
 // for a week. Streams are made when they are not there, and never altered. The body is a
-// CloudEvent; the headers are Nats-Msg-Id (the message's id, by which JetStream drops repeats
-// within two minutes, and consumers those that come later), traceparent and Content-Type.
+// CloudEvent, by whose id consumers drop repeats; the headers are Nats-Msg-Id (by which JetStream
+// drops repeats within two minutes), traceparent and Content-Type.
 #pragma once
 
 #include <functional>
@@ -30,6 +30,11 @@ struct NatsOptions {
 
 // Named "nats". Connects when there is something to publish, and again after trouble.
 std::unique_ptr<Consumer> nats_consumer(NatsOptions);
+
+// The Nats-Msg-Id: the message's id, a slash and 16 hexadecimal digits of the SHA-256 of its body.
+// The same position of another log of the SKU (a restored or a second server's) is another message,
+// and must not be taken for a repeat.
+std::string nats_message_id(std::string_view sku, const MessageRow&, std::string_view body);
 
 // A SKU as a token of a subject: '.' and what else a token may not hold as %XX.
 std::string nats_token(std::string_view sku);
