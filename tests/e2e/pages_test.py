@@ -89,6 +89,8 @@ class Pages(Case):
             rushes = []
 
             def rush():
+                # One of whom it is known that there is something to explain.
+                self.assertEqual(server.buy("autumn-tour", "mia", "k").status, 201)
                 process = server.rush("--sku", "autumn-tour", "--attempts", "3000",
                                       "--customers", "1500", "--connections", "16",
                                       "--spike-seconds", "3", "--lead-seconds", "2",

@@ -56,7 +56,7 @@ run(async () => {
 
   await page.locator("#feed button").first().click();
   await page.locator("#explanation .told").first().waitFor();
-  await page.getByLabel("Customer, or purchase such as").fill("c1");
+  await page.getByLabel("Customer, or purchase such as").fill("mia");
   await page.getByRole("button", { name: "Explain", exact: true }).click();
   await page.locator("#explanation").getByText(/autumn-tour:\d+/).first().waitFor();
 
