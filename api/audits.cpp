@@ -128,9 +128,12 @@ std::string Audits::json() const {
         .member("began_at", began_at_)
         .member("events", events_.load())
         .member("events_in_all", events_in_all_)
-        .member("sales", sales_)
-        .member("sound", sound_);
-    if (fairness_) json.member("fair", fair_);
+        .member("sales", sales_);
+    // Until it has seen everything nothing can be said.
+    if (state_ == State::done) {
+      json.member("sound", sound_);
+      if (fairness_) json.member("fair", fair_);
+    }
     json.key("findings").begin_array();
     for (const Finding& f : findings_) {
       json.begin_object()

@@ -44,6 +44,15 @@ function signInView(view, wrong = "") {
   return () => {};
 }
 
+// The SKU in an address that somebody may have typed; empty when it is none.
+function named(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return "";
+  }
+}
+
 function route() {
   end();
   const view = $("view");
@@ -62,7 +71,7 @@ function route() {
   }
   show(view);
   if (where === "health") end = healthView(view, { link });
-  else if (where === "sales" && sku) end = saleView(view, decodeURIComponent(sku), { link });
+  else if (where === "sales" && named(sku)) end = saleView(view, named(sku), { link });
   else end = salesView(view, { link });
 }
 
