@@ -1,12 +1,9 @@
 #include "api/audits.hpp"
 
-#include <sys/resource.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
 #include <exception>
 #include <filesystem>
 
+#include "core/engine/priority.hpp"
 #include "core/json/json.hpp"
 #include "core/log/rocks_log.hpp"
 #include "projections/audit/audit.hpp"
@@ -45,8 +42,7 @@ bool Audits::stop() {
 }
 
 void Audits::run() noexcept {
-  // Purchases go first. It is as well if this is not allowed.
-  ::setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), 10);
+  work_in_background();
   Result<void> done;
   try {
     done = audit();

@@ -1,14 +1,12 @@
 #include "api/explainer.hpp"
 
 #include <spdlog/spdlog.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <exception>
 
 #include "api/http/problem.hpp"
 #include "api/reasons.hpp"
+#include "core/engine/priority.hpp"
 #include "core/explain/explain.hpp"
 
 namespace fairsale::api {
@@ -54,8 +52,7 @@ void Explainer::stop() {
 }
 
 void Explainer::run() {
-  // Purchases go first. It is as well if this is not allowed.
-  ::setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), 10);
+  work_in_background();
   std::unique_lock lock(mutex_);
   for (;;) {
     changed_.wait(lock, [this] { return stopping_ || !waiting_.empty(); });

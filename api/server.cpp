@@ -11,6 +11,7 @@
 #include "api/clerk.hpp"
 #include "api/desk.hpp"
 #include "api/explainer.hpp"
+#include "core/engine/priority.hpp"
 #include "core/log/memory_log.hpp"
 #include "core/log/rocks_log.hpp"
 #include "projections/delivery/nats.hpp"
@@ -281,6 +282,7 @@ Result<void> serve(const ServerConfig& config,
     std::vector<std::jthread> threads;
     for (std::size_t i = 0; i < config.workers; ++i) {
       threads.emplace_back([&, i] {
+        work_promptly();
         workers[i]->run(*desks[i]);
         desks[i]->serve_others();
         if (config.in_memory) return;

@@ -16,13 +16,13 @@ using std::chrono::milliseconds;
 constexpr std::string_view kNoStore = "Cache-Control: no-store\r\nX-Accel-Buffering: no\r\n";
 constexpr milliseconds kRound{500};  // at most one frame of a sale in this time
 // With very many streams a round takes longer, so that they take a bounded part of a core.
-constexpr std::chrono::microseconds kRoundPerStream{100};
+constexpr std::chrono::microseconds kRoundPerStream{200};
 constexpr milliseconds kHeartbeat{10'000};
 constexpr milliseconds kLookEvery{2'000};   // at who waits
 constexpr milliseconds kLookAgain{30'000};  // at others, unless there is a message
 // Of one turn.
 constexpr std::size_t kVisits = 1024;
-constexpr std::size_t kSaleFrames = 32;
+constexpr std::size_t kSaleFrames = 8;
 constexpr std::size_t kLooks = 128;
 constexpr std::size_t kTrayFrames = 256;
 // Unsent, a stream is sent no more messages: well below what ends it (http::Limits::stream_bytes).

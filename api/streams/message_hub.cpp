@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "api/streams/sse.hpp"
+#include "core/engine/priority.hpp"
 #include "projections/outbox/message.hpp"
 
 namespace fairsale::api {
@@ -103,6 +104,7 @@ void MessageHub::grew(SkuId sku) {
 }
 
 void MessageHub::run() {
+  work_in_background();
   while (!stopping_.load()) {
     if (!work(steady_clock::now())) {
       bell_.wait(kPatience);

@@ -6,6 +6,7 @@
 #include <deque>
 #include <map>
 
+#include "core/engine/priority.hpp"
 #include "core/log/sale_name.hpp"
 
 namespace fairsale {
@@ -205,6 +206,7 @@ void Dispatcher::stop() {
 }
 
 void Dispatcher::run(Lane& lane) {
+  work_in_background();
   while (!lane.leaving.load()) {
     if (lane.impatient.exchange(false)) lane.retry_at = {};
     const auto now = steady_clock::now();

@@ -1,12 +1,11 @@
 #include "projections/stored/projector.hpp"
 
 #include <fmt/format.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <new>
+
+#include "core/engine/priority.hpp"
 
 namespace fairsale {
 
@@ -64,8 +63,7 @@ void Projector::stop() {
 }
 
 void Projector::run() {
-  // Purchases go first. It is as well if this is not allowed.
-  ::setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), 10);
+  work_in_background();
   while (!stopping_.load()) {
     bool again = false;
     // A fold is as large as its sale: when there is no room for it, it is tried again later.
