@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "core/domain/invariant.hpp"
 
 namespace fairsale::cluster {
@@ -12,8 +14,46 @@ constexpr std::size_t kMaxCommitBytes = std::size_t{16} << 20;
 
 }  // namespace
 
+Result<std::map<PartitionId, Position>> last_positions(const EventLog& log, Partitions spread) {
+  std::map<PartitionId, Position> out;
+  const auto heads = log.heads();
+  if (!heads) return tl::unexpected(heads.error());
+  for (const SkuHead& h : *heads) {
+    const auto read = log.read(h.sku, h.head.seq, [&](const BlockView& b) {
+      Position& p = out[spread.of(h.sku)];
+      p = std::max(p, Position::of(b.header().epoch));
+      return true;
+    });
+    if (!read) return tl::unexpected(read.error());
+  }
+  return out;
+}
+
+Result<bool> made_last_block(const EventLog& log, const Delivered& m) {
+  Batch batch;
+  if (!parse_batch(m.bytes, batch)) return false;
+  const auto heads = log.heads();
+  if (!heads) return tl::unexpected(heads.error());
+  const auto sku = std::find_if(heads->begin(), heads->end(),
+                                [&](const SkuHead& h) { return h.sku == batch.sku; });
+  if (sku == heads->end()) return false;
+  bool same = false;
+  const auto read = log.read(sku->sku, sku->head.seq, [&](const BlockView& b) {
+    // A batch may also have had events that found no place.
+    const auto payload = batch_payload(m.bytes);
+    same = b.header().epoch == m.position.epoch() &&
+           (b.header().count < batch.events.size() ||
+            std::equal(payload.begin(), payload.end(), b.payload().begin(), b.payload().end()));
+    return true;
+  });
+  if (!read) return tl::unexpected(read.error());
+  return same;
+}
+
 void Follower::begin(PartitionId p, Position position) {
-  partitions_[p] = {.position = position, .stopped = {}, .skipped = 0};
+  State s;
+  s.position = s.anchor = position;
+  partitions_[p] = std::move(s);
 }
 
 void Follower::stop(PartitionId p, std::string why) {
@@ -21,17 +61,19 @@ void Follower::stop(PartitionId p, std::string why) {
   if (s.stopped.empty()) s.stopped = std::move(why);
 }
 
-// False: the message is not to be taken, now or ever.
+void Follower::rewind(PartitionId p) {
+  State& s = partitions_[p];
+  s.position = s.anchor;
+  s.gap = false;
+}
+
+// False: the message is not to be taken now.
 bool Follower::expected(State& s, const Delivered& m) {
-  if (!s.stopped.empty() || m.position <= s.position) return false;
+  if (!s.stopped.empty() || s.gap || m.position <= s.position) return false;
   const bool next = m.position.generation == s.position.generation
                         ? m.position.sequence == s.position.sequence + 1
                         : m.position.sequence == 1;
-  if (!next) {
-    s.stopped = fmt::format("message {} of generation {} came after {} of generation {}",
-                            m.position.sequence, m.position.generation, s.position.sequence,
-                            s.position.generation);
-  }
+  s.gap = !next;
   return next;
 }
 
@@ -57,7 +99,7 @@ void Follower::open(State& s, const Delivered& m) {
                     m.position.generation);
     return;
   }
-  s.position = m.position;
+  s.position = s.anchor = m.position;
 }
 
 Result<std::size_t> Follower::take(std::span<const Delivered> messages,
@@ -115,6 +157,10 @@ Result<std::size_t> Follower::take(std::span<const Delivered> messages,
   auto report = sequencer_.follow(ordered_, answers);
   if (!report) return tl::unexpected(report.error());
   report_ = std::move(*report);
+  for (std::size_t i = 0; i < report_.followed; ++i) {
+    const Delivered& m = messages[sources_[i].index];
+    if (report_.made_block[i]) partitions_[m.partition].anchor = m.position;
+  }
   if (!report_.contradiction) return taken;
   // Others than the partition that stops go on with what came behind it.
   for (std::size_t i = sources_.size(); i-- > report_.followed;) {

@@ -35,11 +35,20 @@ struct Asker {
   }
 };
 
+// The positions of the last blocks of a log, by partition: where each goes on. Fails, naming what
+// is damaged, when one of these cannot be read.
+Result<std::map<PartitionId, Position>> last_positions(const EventLog&, Partitions);
+
+// Whether the message made the last block of its SKU in this log. False also when it is no batch.
+Result<bool> made_last_block(const EventLog&, const Delivered&);
+
 // Not thread-safe; of the thread that drives the sequencer.
 class Follower {
  public:
   struct State {
     Position position;          // everything up to here is durable here
+    Position anchor;            // the last of those that made a block
+    bool gap = false;           // messages are missing: nothing is taken until rewind()
     std::string stopped;        // why nothing more is taken; empty: it is
     std::uint64_t skipped = 0;  // messages that were no batches
   };
@@ -48,9 +57,13 @@ class Follower {
   Follower(Sequencer& sequencer, Partitions partitions)
       : sequencer_(sequencer), spread_(partitions) {}
 
-  // Begins to take a partition's messages, those after `position`.
+  // Begins to take a partition's messages, those after `position`, which is that of its last block.
   void begin(PartitionId, Position position);
   void stop(PartitionId, std::string why);
+  // To be called when a consumer of the stream begins anew, with its state's `anchor` + 1: what
+  // came after the anchor left no trace, and a stream that has lost it may have other messages
+  // there.
+  void rewind(PartitionId);
 
   // Takes as many of the messages as one commit holds and returns how many; those of partitions
   // that have stopped, or that were taken before, count as taken. Fails when the log does: then

@@ -117,8 +117,7 @@ Result<void> parse_batch(std::span<const std::byte> bytes, Batch& out) {
   out.knows.digest = header->take<std::uint64_t>();
   const auto count = header->take<std::uint32_t>();
   const auto size = header->take<std::uint32_t>();
-  const auto payload =
-      bytes.subspan(kBatchHeaderBytes, bytes.size() - kBatchHeaderBytes - kCrcBytes);
+  const auto payload = batch_payload(bytes);
   if (size != payload.size() || count == 0 || count > kMaxBatchEvents || count > size) {
     return fail(Fault::damaged, "a batch does not have the size that it states");
   }
@@ -139,6 +138,10 @@ Result<void> parse_batch(std::span<const std::byte> bytes, Batch& out) {
   }
   if (decoder.left() != 0) return fail(Fault::damaged, "a batch is longer than its events");
   return {};
+}
+
+std::span<const std::byte> batch_payload(std::span<const std::byte> batch) {
+  return batch.subspan(kBatchHeaderBytes, batch.size() - kBatchHeaderBytes - kCrcBytes);
 }
 
 void append_opening(std::vector<std::byte>& out, const Opening& o) {

@@ -291,6 +291,7 @@ Result<TurnReport> Sequencer::follow(std::span<const Ordered> messages, Answers&
     if (builder == nullptr) {
       if (placed.sku != nullptr) placed.after = placed.sku->head;
       placed_.push_back(placed);
+      report.made_block.push_back(false);
       continue;
     }
     Sku& sku = *placed.sku;
@@ -303,6 +304,7 @@ Result<TurnReport> Sequencer::follow(std::span<const Ordered> messages, Answers&
     sku.recent->marks[sku.recent->next++ % sku.recent->marks.size()] = Mark::of(sku.head);
     placed.after = sku.head;
     placed_.push_back(placed);
+    report.made_block.push_back(true);
   }
   report.followed = placed_.size();
   report.blocks = writes_.size();

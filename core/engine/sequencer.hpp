@@ -92,6 +92,7 @@ struct TurnReport {
   // Of follow(): messages that were taken, and why not the one after them: it contradicts this log.
   // What it follows is not here, so of what was ordered with it nothing may be taken any more.
   std::size_t followed = 0;
+  std::vector<bool> made_block;  // by message
   std::optional<Error> contradiction;
   // A snapshot could not be written. It costs time at the next start, nothing else; it is tried
   // again when as many events have come again.

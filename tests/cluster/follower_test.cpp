@@ -189,7 +189,7 @@ TEST(Follower, GarbageIsPassedOverByEverybodyAlike) {
   EXPECT_EQ(p.head("a").seq, Seq{2});
 }
 
-TEST(Follower, AMessageThatIsMissingStopsThePartition) {
+TEST(Follower, WhatFollowsAMissingMessageWaitsForIt) {
   Stream stream;
   Origin origin;
   origin.send(stream, "a", {scheduled("a", 1)}, kOpening);
@@ -200,8 +200,14 @@ TEST(Follower, AMessageThatIsMissingStopsThePartition) {
   MemoryLog log;
   Processor p(log);
   p.take(delivered);
-  EXPECT_NE(p.state().stopped, "");
+  EXPECT_TRUE(p.state().gap);
   EXPECT_EQ(p.head("a").seq, Seq{1});
+  p.take(stream.after(1));
+  EXPECT_EQ(p.head("a").seq, Seq{1}) << "until the consumer begins anew";
+  p.follower.rewind(kPartition);
+  p.take(stream.after(1));
+  EXPECT_FALSE(p.state().gap);
+  EXPECT_EQ(p.head("a").seq, Seq{3});
 }
 
 TEST(Follower, AMessageThatFollowsWhatTheStreamHasLostStopsThePartition) {
