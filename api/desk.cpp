@@ -1216,7 +1216,9 @@ std::chrono::steady_clock::time_point Desk::on_turn() {
   count();
 
   auto next = streams_due;
-  if (const auto in = shard_.next_turn_in()) next = steady_clock::now() + milliseconds(in->value);
+  if (const auto in = shard_.next_turn_in()) {
+    next = std::min(next, steady_clock::now() + milliseconds(in->value));
+  }
   if (!sale_waits_.empty() || !waits_.empty() || !projection_waits_.empty())
     next = std::min(next, next_check_);
   if (read_ < incoming_.size()) next = steady_clock::now();

@@ -29,7 +29,7 @@ std::vector<http::Ticket> FrameTray::put(std::vector<Frame>& frames) {
     std::unordered_set<std::uint32_t> cut;  // nothing may follow what a stream has missed
     for (Frame& f : frames) {
       if (cut.contains(f.ticket.connection)) continue;
-      if (frames_.size() < kLimit) {
+      if (frames_.size() < limit_) {
         frames_.push_back(std::move(f));
       } else {
         cut.insert(f.ticket.connection);
@@ -49,14 +49,16 @@ void FrameTray::take(std::vector<Frame>& out) {
 
 bool FrameTray::crowded() const {
   const std::scoped_lock lock(mutex_);
-  return frames_.size() > kLimit / 2;
+  return frames_.size() > limit_ / 2;
 }
 
 // ---- The hub ----
 
 MessageHub::MessageHub(StoreSource store, std::size_t desks, Wake wake, MessageHubOptions options)
     : store_(std::move(store)), wake_(std::move(wake)), options_(std::move(options)), out_(desks) {
-  for (std::size_t i = 0; i < desks; ++i) trays_.push_back(std::make_unique<FrameTray>());
+  for (std::size_t i = 0; i < desks; ++i) {
+    trays_.push_back(std::make_unique<FrameTray>(options_.tray));
+  }
 }
 
 MessageHub::~MessageHub() { stop(); }

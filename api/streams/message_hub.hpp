@@ -43,7 +43,7 @@ struct Frame {
 // The frames for one desk. Thread-safe.
 class FrameTray {
  public:
-  static constexpr std::size_t kLimit = 65'536;
+  explicit FrameTray(std::size_t limit) : limit_(limit) {}
 
   // Moves in what finds room; the streams of the others are to be ended, which always finds room.
   // Returns their tickets.
@@ -54,6 +54,7 @@ class FrameTray {
   bool crowded() const;
 
  private:
+  const std::size_t limit_;
   mutable std::mutex mutex_;
   std::vector<Frame> frames_;
 };
@@ -71,6 +72,7 @@ struct MessageHubOptions {
   std::size_t piece = 1024;                     // messages read at once
   std::size_t fan_out = 4096;                   // frames made at once, about
   std::uint64_t near = 65'536;                  // positions behind the head that are not far
+  std::size_t tray = 65'536;                    // frames for one desk
   std::chrono::milliseconds heartbeat{10'000};  // of each stream
   std::chrono::milliseconds retry_after{500};   // when the outbox cannot be read
   // Told what goes wrong, once for each trouble, by the thread that works.

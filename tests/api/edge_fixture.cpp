@@ -168,6 +168,12 @@ bool Client::closed() {
   return buffer_.empty() && ::recv(fd_, &byte, 1, 0) == 0;
 }
 
+std::string Client::rest() {
+  while (more()) {
+  }
+  return std::exchange(buffer_, {});
+}
+
 std::string get(std::string_view path, std::string_view headers) {
   return fmt::format("GET {} HTTP/1.1\r\nHost: test\r\n{}\r\n", path, headers);
 }

@@ -77,6 +77,8 @@ class Client {
   }
   // True when the peer closes without another byte.
   bool closed();
+  // All that still comes until the peer closes.
+  std::string rest();
 
  private:
   bool more();

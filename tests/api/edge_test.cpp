@@ -441,6 +441,27 @@ TEST_F(Edge, ClosesConnectionsThatTakeNothing) {
 
 // ---- stopping
 
+TEST_F(Edge, AStreamSaysNothingBehindAPieceThatFoundNoRoom) {
+  start({.stream_bytes = 20'000});
+  Client c = connect();
+  c.send(get("/later"));
+  const Ticket t = service_.wait_for_later(1)[0];
+  std::atomic<int> taken = 0;
+  service_.post([&] {
+    EXPECT_TRUE(worker_->begin_stream(t, {200, "text/event-stream", {}, {}}));
+    // Enough to be sent with the answers of the turn, and then one too many.
+    if (worker_->send(t, std::string(18'000, 'a'))) ++taken;
+    if (worker_->send(t, std::string(5'000, 'b'))) ++taken;
+    if (worker_->send(t, std::string(10, 'c'))) ++taken;
+  });
+  const std::string all = c.rest();
+  EXPECT_EQ(taken, 1);
+  EXPECT_EQ(all.find("bb"), std::string::npos);
+  EXPECT_EQ(all.find("cc"), std::string::npos);
+  EXPECT_FALSE(all.ends_with("0\r\n\r\n")) << "that would be an end";
+  EXPECT_EQ(worker_->stats().slow_streams, 1U);
+}
+
 TEST_F(Edge, DrainsInStages) {
   start();
   Client idle = connect();

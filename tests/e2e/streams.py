@@ -156,4 +156,4 @@ class Curl:
         self.process.stdout.close()
 
     def __repr__(self):
-        return f"{self.status} {self.headers} {self.body[:500]!r} {self.events}"
+        return f"{self.status} {self.headers} {self.body[:500]!r} … {self.events[-20:]}"

@@ -14,6 +14,7 @@
 #include "core/log/event_log.hpp"
 #include "projections/availability.hpp"
 #include "projections/stored/projector.hpp"
+#include "projections/stored/sale_fold.hpp"
 #include "tests/domain/histories.hpp"
 
 namespace fairsale::test {
@@ -92,6 +93,18 @@ struct Life {
   Sequencer sequencer{log, clock, observers, {}};
   Last answers;
 };
+
+// All messages of a sale by now, made from the log alone.
+inline std::vector<MessageRow> said(const EventLog& log, SkuId sku) {
+  SaleFold fold(sku);
+  std::vector<MessageRow> all;
+  for (;;) {
+    const auto piece = fold.next(log, 1'000'000, Seq{0});
+    EXPECT_TRUE(piece);
+    all.insert(all.end(), piece->stretch.messages.begin(), piece->stretch.messages.end());
+    if (piece->at_end) return all;
+  }
+}
 
 inline constexpr Timestamp kStart{1'700'000'000'000};
 

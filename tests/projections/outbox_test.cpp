@@ -68,18 +68,6 @@ struct TestConsumer final : Consumer {
   std::optional<std::size_t> left;  // messages until it breaks
 };
 
-// What a consumer is to have got by now, made from the log alone.
-std::vector<MessageRow> said(const EventLog& log, SkuId sku) {
-  SaleFold fold(sku);
-  std::vector<MessageRow> all;
-  for (;;) {
-    const auto piece = fold.next(log, 1'000'000, Seq{0});
-    EXPECT_TRUE(piece);
-    all.insert(all.end(), piece->stretch.messages.begin(), piece->stretch.messages.end());
-    if (piece->at_end) return all;
-  }
-}
-
 class Outbox : public ::testing::Test {
  protected:
   // A life with a dispatcher behind it. What `life` decides is delivered by deliver().
