@@ -7,8 +7,10 @@
 // code runs under an event loop, a test, or a simulator with a virtual clock.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <set>
@@ -28,22 +30,40 @@ struct Ticket {
   std::uint64_t words[3] = {};
 };
 
-class Answers {
- public:
-  // The event at `seq` has been decided and is durable. `sale` is as the event left it.
-  virtual void on_decided(const Ticket& ticket, SkuId sku, Seq seq, const Event& event,
-                          const Decision& decision, const Sale& sale) = 0;
-
- protected:
-  ~Answers() = default;
-};
-
 enum class Admission {
   accepted,
   overloaded,    // the inbox is full: try again later, nothing was recorded
   unknown_sale,  // no log of this SKU, and the event does not schedule one
   id_taken,      // another SKU name has this id
   too_many_skus,
+};
+
+// Of a log that is ordered elsewhere: the events of one message, all of one SKU. They become one
+// block.
+struct Ordered {
+  SkuId sku;
+  Epoch position;  // of the message in what orders it; the block's epoch
+  Timestamp time;  // when it was stored there
+  std::span<const Event> events;
+  std::span<const Ticket> tickets;  // one for each event, or none at all when nobody waits
+  // What the writer knew of the SKU's log: `knows.seq` events that end in this digest's first
+  // bytes. With 0 events it knew nothing.
+  Mark knows;
+};
+
+class Answers {
+ public:
+  // The event at `seq` has been decided and is durable. `sale` is as the event left it.
+  virtual void on_decided(const Ticket& ticket, SkuId sku, Seq seq, const Event& event,
+                          const Decision& decision, const Sale& sale) = 0;
+
+  // These are of follow() alone. The event found no place in a log; nothing was recorded.
+  virtual void on_refused(const Ticket&, SkuId, Admission) {}
+  // All events of the message have been told of; `after` is the SKU's head by then.
+  virtual void on_followed(const Ordered&, const Head& /*after*/) {}
+
+ protected:
+  ~Answers() = default;
 };
 
 struct SequencerOptions {
@@ -58,6 +78,7 @@ struct SequencerOptions {
   Duration settle_after{20};  // of rest, before the log is settled
   Duration idle_after{1000};  // of rest, before snapshots are taken
   Epoch epoch{1};
+  bool ordered_elsewhere = false;  // see follow()
   // Takes the snapshots that are due before the stop. Without one they are taken within the turn.
   Snapshotter* snapshotter = nullptr;
 };
@@ -68,6 +89,11 @@ struct TurnReport {
   std::size_t blocks = 0;
   std::size_t bytes = 0;
   std::size_t snapshots = 0;
+  // Of follow(): messages that were taken, and why not the one after them: it contradicts this log.
+  // What it follows is not here, so of what was ordered with it nothing may be taken any more.
+  std::size_t followed = 0;
+  std::vector<bool> made_block;  // by message
+  std::optional<Error> contradiction;
   // A snapshot could not be written. It costs time at the next start, nothing else; it is tried
   // again when as many events have come again.
   std::optional<Error> snapshot_error;
@@ -76,6 +102,9 @@ struct TurnReport {
 // Not thread-safe: one owner. The log, clock and observer must outlive it.
 class Sequencer {
  public:
+  // Of one commit, so that a write batch stays bounded.
+  static constexpr std::size_t kMaxBlocks = 1024;
+
   Sequencer(EventLog& log, const Clock& clock, SaleObserver& observer, SequencerOptions options);
   Sequencer(const Sequencer&) = delete;
   Sequencer& operator=(const Sequencer&) = delete;
@@ -90,6 +119,19 @@ class Sequencer {
   // turn was acknowledged and the sequencer is dead: submit() and turn() must not be called again.
   Result<TurnReport> turn(Answers& answers);
 
+  // For a log that is ordered elsewhere (SequencerOptions::ordered_elsewhere), instead of submit():
+  // commits the messages, kMaxBlocks at most, in their order, a block each, with one sync, and
+  // decides them. Their events are well formed and fit into one block. A block's time is that of
+  // its message, or of the block before it when that is later: the same messages give the same
+  // bytes everywhere. On an error as turn(). turn() then commits nothing and only keeps the log and
+  // its snapshots.
+  Result<TurnReport> follow(std::span<const Ordered> messages, Answers& answers);
+
+  // For such a log: adds the SKUs whose next deadline passed `lateness` ago by this machine's
+  // clock, at most 1,024. Whoever orders events is to be told that time passed; a SKU is named
+  // again when that has had no effect for `patience`.
+  void take_overdue(Duration lateness, Duration patience, std::vector<SkuId>& out);
+
   // How long turn() may be left uncalled if nothing is submitted; nothing if forever.
   std::optional<Duration> next_turn_in() const;
 
@@ -99,12 +141,19 @@ class Sequencer {
   // The sale of a SKU, as of the last turn. Valid until the next call of a non-const member.
   const Sale* find(SkuId sku) const;
   const Head* head(SkuId sku) const;
+  void for_each_head(const std::function<void(SkuId, const Head&)>& visit) const;  // in no order
 
   std::size_t waiting() const { return inbox_.size(); }
   bool full() const { return inbox_.size() >= options_.inbox_limit; }
   std::size_t skus() const { return skus_.size(); }
 
  private:
+  // The latest heads of a SKU that follows, oldest first, a ring.
+  struct RecentHeads {
+    std::array<Mark, 64> marks{};
+    std::size_t next = 0;
+  };
+
   struct Sku {
     SkuId id;
     Sale sale;
@@ -115,6 +164,8 @@ class Sequencer {
     std::uint32_t last = kNoIndex;
     std::uint64_t since_snapshot = 0;
     bool unsaved = false;                                     // listed in unsaved_
+    bool touched = false;                                     // by the follow() under way
+    std::unique_ptr<RecentHeads> recent;                      // once it has followed
     Duration wake{std::numeric_limits<std::int64_t>::max()};  // its key in wakes_, steady time
   };
 
@@ -144,10 +195,25 @@ class Sequencer {
     std::uint32_t end;  // the first of its events that was left for the next turn
   };
 
+  // A message's part of the follow() under way.
+  struct Placed {
+    Sku* sku;
+    const Ordered* message;
+    Timestamp at;
+    std::size_t first;  // its events' admissions
+    Head after;
+  };
+
+  Admission place(SkuId, const Event&, Sku*&);
+  std::optional<Error> contradiction(const Sku*, const Ordered&) const;
+  void finish(Sku&, Now, TurnReport&);
+  void decide(const Placed&, Answers&, TurnReport&);
   void enqueue(Sku&, const Event&, const Ticket*);
   void take_due(Now);
   void plan_wake(Sku&, Now);
+  void set_wake(Sku&, std::int64_t steady);
   void follow_wall_clock(Now);
+  BlockBuilder& next_builder();
   std::span<const std::byte> seal(Sku&, std::uint32_t& next, Timestamp at, Head& head);
   bool due_for_snapshot(const Sku&, std::uint64_t every) const;
   void save(Sku&, TurnReport&);
@@ -170,6 +236,9 @@ class Sequencer {
   std::vector<BlockWrite> writes_;
   std::vector<Sealed> sealed_;
   std::vector<Sku*> early_;
+  std::vector<Placed> placed_;
+  std::vector<Admission> admissions_;
+  std::vector<Sku*> touched_;
 
   std::int64_t wall_offset_ = 0;  // wall - steady, when the wakes were planned
   Duration last_append_{0};

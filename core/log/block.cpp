@@ -22,6 +22,8 @@ constexpr std::size_t kFirstBufferBytes = 4096;
 
 }  // namespace
 
+Mark Mark::of(const Head& head) { return {head.seq, get_be64(head.digest.bytes.data())}; }
+
 BlockBuilder::BlockBuilder() : buffer_(kFirstBufferBytes) {}
 
 void BlockBuilder::begin(SkuId sku, const Head& head, Timestamp time, Epoch epoch) {

@@ -20,7 +20,8 @@ inline constexpr std::uint32_t kMaxBlockEvents = 4096;
 inline constexpr std::size_t kMaxEventBytes = 512;
 inline constexpr std::size_t kMaxBlockBytes = 1 << 20;
 
-// Counts changes of the log's writer: 1 for the first, one more after each restore or takeover.
+// 1 in a log whose writer orders it. Where a stream orders it, the position in the stream of the
+// message that the block was made of, which only grows within a log.
 using Epoch = Strong<struct EpochTag, std::uint64_t>;
 
 // Where a SKU's log ends. `digest` is the SHA-256 that the next block chains to; all zero when the
@@ -31,6 +32,15 @@ struct Head {
   Digest digest;
 
   friend bool operator==(const Head&, const Head&) = default;
+};
+
+// A head in short: enough to tell two logs apart that nobody forged.
+struct Mark {
+  Seq seq;
+  std::uint64_t digest = 0;  // its first 8 bytes, big-endian
+
+  static Mark of(const Head&);
+  friend bool operator==(const Mark&, const Mark&) = default;
 };
 
 struct BlockHeader {

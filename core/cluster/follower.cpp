@@ -1,0 +1,174 @@
+#include "core/cluster/follower.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/domain/invariant.hpp"
+
+namespace fairsale::cluster {
+
+namespace {
+
+constexpr std::size_t kMaxCommitBytes = std::size_t{16} << 20;
+
+}  // namespace
+
+Result<std::map<PartitionId, Position>> last_positions(const EventLog& log, Partitions spread) {
+  std::map<PartitionId, Position> out;
+  const auto heads = log.heads();
+  if (!heads) return tl::unexpected(heads.error());
+  for (const SkuHead& h : *heads) {
+    const auto read = log.read(h.sku, h.head.seq, [&](const BlockView& b) {
+      Position& p = out[spread.of(h.sku)];
+      p = std::max(p, Position::of(b.header().epoch));
+      return true;
+    });
+    if (!read) return tl::unexpected(read.error());
+  }
+  return out;
+}
+
+Result<bool> made_last_block(const EventLog& log, const Delivered& m) {
+  Batch batch;
+  if (!parse_batch(m.bytes, batch)) return false;
+  const auto heads = log.heads();
+  if (!heads) return tl::unexpected(heads.error());
+  const auto sku = std::find_if(heads->begin(), heads->end(),
+                                [&](const SkuHead& h) { return h.sku == batch.sku; });
+  if (sku == heads->end()) return false;
+  bool same = false;
+  const auto read = log.read(sku->sku, sku->head.seq, [&](const BlockView& b) {
+    // A batch may also have had events that found no place.
+    const auto payload = batch_payload(m.bytes);
+    same = b.header().epoch == m.position.epoch() &&
+           (b.header().count < batch.events.size() ||
+            std::equal(payload.begin(), payload.end(), b.payload().begin(), b.payload().end()));
+    return true;
+  });
+  if (!read) return tl::unexpected(read.error());
+  return same;
+}
+
+void Follower::begin(PartitionId p, Position position) {
+  State s;
+  s.position = s.anchor = position;
+  partitions_[p] = std::move(s);
+}
+
+void Follower::stop(PartitionId p, std::string why) {
+  State& s = partitions_[p];
+  if (s.stopped.empty()) s.stopped = std::move(why);
+}
+
+void Follower::rewind(PartitionId p) {
+  State& s = partitions_[p];
+  s.position = s.anchor;
+  s.gap = false;
+}
+
+// False: the message is not to be taken now.
+bool Follower::expected(State& s, const Delivered& m) {
+  if (!s.stopped.empty() || s.gap || m.position <= s.position) return false;
+  const bool next = m.position.generation == s.position.generation
+                        ? m.position.sequence == s.position.sequence + 1
+                        : m.position.sequence == 1;
+  s.gap = !next;
+  return next;
+}
+
+// A new generation goes on where the last one was given up; this node has to be there too.
+void Follower::open(State& s, const Delivered& m) {
+  const auto opening = parse_opening(m.bytes);
+  if (!opening) {
+    s.stopped = opening.error().message;
+    return;
+  }
+  std::map<SkuId, Head> heads;
+  sequencer_.for_each_head([&](SkuId sku, const Head& head) {
+    if (spread_.of(sku) == m.partition && head.seq.value > 0) heads.emplace(sku, head);
+  });
+  HeadsDigest digest;
+  for (const auto& [sku, head] : heads) digest.add(sku, head);
+  const bool same = opening->partition == m.partition &&
+                    opening->generation == m.position.generation &&
+                    opening->skus == digest.skus() && opening->heads == digest.finish();
+  if (!same) {
+    s.stopped =
+        fmt::format("generation {} of its stream begins with logs that are not those of this node",
+                    m.position.generation);
+    return;
+  }
+  s.position = s.anchor = m.position;
+}
+
+Result<std::size_t> Follower::take(std::span<const Delivered> messages,
+                                   fairsale::Answers& answers) {
+  std::size_t taken = 0;
+  std::size_t bytes = 0;
+  sources_.clear();
+  report_ = {};
+  for (; taken < messages.size() && sources_.size() < Sequencer::kMaxBlocks; ++taken) {
+    const Delivered& m = messages[taken];
+    State& s = partitions_[m.partition];
+    if (!expected(s, m)) continue;
+    if (is_opening(m.bytes) && m.position.sequence == 1) {
+      if (!sources_.empty()) break;  // it is judged by what is committed
+      open(s, m);
+      continue;
+    }
+    const std::size_t used = sources_.size();
+    if (used > 0 && bytes + m.bytes.size() > kMaxCommitBytes) break;
+    if (used == batches_.size()) {
+      batches_.emplace_back();
+      tickets_.emplace_back();
+    }
+    const auto parsed = parse_batch(m.bytes, batches_[used]);
+    if (!parsed && parsed.error().fault == Fault::unsupported) {
+      s.stopped = parsed.error().message;
+      continue;
+    }
+    // What is no batch is passed over, by every node alike.
+    if (!parsed || spread_.of(batches_[used].sku) != m.partition) {
+      ++s.skipped;
+    } else {
+      sources_.push_back({.index = taken, .before = s.position});
+      bytes += m.bytes.size();
+    }
+    s.position = m.position;
+  }
+
+  ordered_.clear();
+  for (std::size_t i = 0; i < sources_.size(); ++i) {
+    const Batch& b = batches_[i];
+    const Delivered& m = messages[sources_[i].index];
+    tickets_[i].clear();
+    for (std::uint32_t n = 0; b.origin.value != 0 && n < b.events.size(); ++n) {
+      tickets_[i].push_back(Asker{b.origin, b.number, n}.pack());
+    }
+    ordered_.push_back({.sku = b.sku,
+                        .position = m.position.epoch(),
+                        .time = m.time,
+                        .events = b.events,
+                        .tickets = tickets_[i],
+                        .knows = b.knows});
+  }
+  if (ordered_.empty()) return taken;
+  auto report = sequencer_.follow(ordered_, answers);
+  if (!report) return tl::unexpected(report.error());
+  report_ = std::move(*report);
+  for (std::size_t i = 0; i < report_.followed; ++i) {
+    const Delivered& m = messages[sources_[i].index];
+    if (report_.made_block[i]) partitions_[m.partition].anchor = m.position;
+  }
+  if (!report_.contradiction) return taken;
+  // Others than the partition that stops go on with what came behind it.
+  for (std::size_t i = sources_.size(); i-- > report_.followed;) {
+    partitions_[messages[sources_[i].index].partition].position = sources_[i].before;
+  }
+  const std::size_t at = sources_[report_.followed].index;
+  stop(messages[at].partition, report_.contradiction->message);
+  return at + 1;
+}
+
+}  // namespace fairsale::cluster

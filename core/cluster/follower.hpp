@@ -1,0 +1,97 @@
+// A processor's side of the streams: takes the messages of its partitions in the order of their
+// streams, and has the sequencer make blocks and decisions of them. It does so once for each
+// position, however often a message is delivered, and it notices when a stream is not what it was:
+// then the partition stops, for good, until somebody has looked at it.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/cluster/message.hpp"
+#include "core/engine/sequencer.hpp"
+
+namespace fairsale::cluster {
+
+// A message as a stream delivered it.
+struct Delivered {
+  PartitionId partition;
+  Position position;
+  Timestamp time;  // when the stream stored it
+  std::span<const std::byte> bytes;
+};
+
+// Who waits for the answer to an event, as Answers of the sequencer are told: the origin, the batch
+// and the event's place in it.
+struct Asker {
+  NodeId origin;
+  BatchNumber number;
+  std::uint32_t index = 0;
+
+  Ticket pack() const { return {{origin.value, number.value, index}}; }
+  static Asker of(const Ticket& t) {
+    return {NodeId{t.words[0]}, BatchNumber{t.words[1]}, static_cast<std::uint32_t>(t.words[2])};
+  }
+};
+
+// The positions of the last blocks of a log, by partition: where each goes on. Fails, naming what
+// is damaged, when one of these cannot be read.
+Result<std::map<PartitionId, Position>> last_positions(const EventLog&, Partitions);
+
+// Whether the message made the last block of its SKU in this log. False also when it is no batch.
+Result<bool> made_last_block(const EventLog&, const Delivered&);
+
+// Not thread-safe; of the thread that drives the sequencer.
+class Follower {
+ public:
+  struct State {
+    Position position;          // everything up to here is durable here
+    Position anchor;            // the last of those that made a block
+    bool gap = false;           // messages are missing: nothing is taken until rewind()
+    std::string stopped;        // why nothing more is taken; empty: it is
+    std::uint64_t skipped = 0;  // messages that were no batches
+  };
+
+  // The sequencer follows, and outlives this.
+  Follower(Sequencer& sequencer, Partitions partitions)
+      : sequencer_(sequencer), spread_(partitions) {}
+
+  // Begins to take a partition's messages, those after `position`, which is that of its last block.
+  void begin(PartitionId, Position position);
+  void stop(PartitionId, std::string why);
+  // To be called when a consumer of the stream begins anew, with its state's `anchor` + 1: what
+  // came after the anchor left no trace, and a stream that has lost it may have other messages
+  // there.
+  void rewind(PartitionId);
+
+  // Takes as many of the messages as one commit holds and returns how many; those of partitions
+  // that have stopped, or that were taken before, count as taken. Fails when the log does: then
+  // the process has to end.
+  // Tickets are Askers'; a batch whose origin is 0 has none.
+  Result<std::size_t> take(std::span<const Delivered>, fairsale::Answers&);
+
+  const std::map<PartitionId, State>& partitions() const { return partitions_; }
+  const TurnReport& report() const { return report_; }  // of the last take()
+
+ private:
+  // A message that is under way to the sequencer.
+  struct Source {
+    std::size_t index;  // in what was delivered
+    Position before;    // of the partition
+  };
+
+  static bool expected(State&, const Delivered&);
+  void open(State&, const Delivered&);
+
+  Sequencer& sequencer_;
+  const Partitions spread_;
+  std::map<PartitionId, State> partitions_;
+  std::vector<Batch> batches_;  // reused
+  std::vector<std::vector<Ticket>> tickets_;
+  std::vector<Ordered> ordered_;
+  std::vector<Source> sources_;
+  TurnReport report_;
+};
+
+}  // namespace fairsale::cluster
