@@ -31,7 +31,7 @@ struct Limits {
   std::size_t pipeline = 64;           // unanswered requests of a connection; then reading stops
   std::size_t output_bytes = 262'144;  // unsent bytes at which no new request is begun
   std::size_t requests_per_turn = 1024;
-  std::size_t stream_bytes = 262'144;       // unsent bytes of a stream; over it it is ended
+  std::size_t stream_bytes = 262'144;      // unsent bytes of a stream; over it it is ended
   std::size_t stream_writes_per_turn = 8;  // streams written to in a turn; others wait for theirs
   std::chrono::milliseconds header_timeout{10'000};  // from a request's first byte; then 408
   std::chrono::milliseconds body_timeout{10'000};    // from the end of the header; then 408
