@@ -200,7 +200,7 @@ class Life {
  public:
   Life(std::uint64_t seed, std::FILE* text)
       : shape_(seed, 0), chance_(seed, 1), net_(seed, 2), trace_(text) {
-    processors_.resize(shape_.pick({3, 3, 3, 5, 1, 2}));
+    processors_.resize(shape_.pick<std::size_t>({3, 3, 3, 5, 1, 2}));
     durable_on_ = processors_.size() / 2 + 1;
     spread_.count = shape_.pick({1u, 1u, 2u});
     streams_.resize(spread_.count);
@@ -594,8 +594,9 @@ class Life {
 
     std::map<SkuId, std::vector<Bytes>> logs;
     for (const auto& [sku, a] : chosen) {
+      std::vector<Bytes>& blocks = logs[sku];
       (void)processors_[a.from].disk.read(sku, Seq{1}, [&](const BlockView& b) {
-        logs[sku].emplace_back(b.bytes().begin(), b.bytes().end());
+        blocks.emplace_back(b.bytes().begin(), b.bytes().end());
         return true;
       });
     }
