@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace fairsale::cluster {
 
@@ -15,6 +16,50 @@ Result<bool> holds(const Copy& log, const Head& head) {
   const auto at = log.at(head.seq);
   if (!at) return tl::unexpected(at.error());
   return *at && **at == head;
+}
+
+// How far two logs are the same, as an end of one of `a`'s blocks.
+Result<Seq> shared(const Copy& a, const Copy& b) {
+  Seq low{0};
+  Seq high = std::min(a.head.seq, b.head.seq);
+  while (low < high) {
+    const Seq middle{low.value + (high.value - low.value + 1) / 2};
+    // The end of the block of `a` that holds `middle`.
+    Result<std::optional<Head>> end = a.at(middle);
+    for (Seq at = middle; end && !*end && at < a.head.seq;) end = a.at(Seq{++at.value});
+    if (!end) return tl::unexpected(end.error());
+    const Result<bool> same = *end ? holds(b, **end) : Result<bool>(false);
+    if (!same) return tl::unexpected(same.error());
+    if (*same) {
+      low = (*end)->seq;
+    } else {
+      high = Seq{middle.value - 1};
+    }
+  }
+  return low;
+}
+
+// The last position of a log that `enough` of the copies, itself among them, have as well.
+Result<Seq> backed(std::span<const Copy> copies, const Copy& log, std::size_t enough) {
+  std::vector<Seq> all;
+  for (const Copy& other : copies) {
+    const auto one = shared(log, other);
+    if (!one) return one;
+    all.push_back(*one);
+  }
+  std::sort(all.rbegin(), all.rend());
+  return all[enough - 1];
+}
+
+// To go on with that copy's log.
+Result<Agreement> choose(std::span<const Copy> copies, std::size_t from) {
+  Agreement chosen{.head = copies[from].head, .from = from, .apart = {}};
+  for (std::size_t i = 0; i < copies.size(); ++i) {
+    const auto part = holds(copies[from], copies[i].head);
+    if (!part) return tl::unexpected(part.error());
+    if (!*part) chosen.apart.push_back(i);
+  }
+  return chosen;
 }
 
 }  // namespace
@@ -32,13 +77,8 @@ Result<Agreement> agree(std::span<const Copy> copies, std::size_t processors,
   for (std::size_t i = 1; i < copies.size(); ++i) {
     if (copies[i].head.seq > copies[longest].head.seq) longest = i;
   }
-  Agreement chosen{.head = copies[longest].head, .from = longest, .apart = {}};
-  for (std::size_t i = 0; i < copies.size(); ++i) {
-    const auto part = holds(copies[longest], copies[i].head);
-    if (!part) return tl::unexpected(part.error());
-    if (!*part) chosen.apart.push_back(i);
-  }
-  if (chosen.apart.empty()) return chosen;
+  const auto chosen = choose(copies, longest);
+  if (!chosen || chosen->apart.empty()) return chosen;
 
   // They have parted. What was acknowledged is on `durable_on` processors, which cannot be said of
   // two sides of a fork when that is more than half of them; but all must be looked at.
@@ -48,59 +88,17 @@ Result<Agreement> agree(std::span<const Copy> copies, std::size_t processors,
                             "to tell which side was acknowledged",
                             copies.size(), processors));
   }
-  // By log, the last position up to which enough others have the same.
-  std::size_t best = longest;
-  Seq best_backed{0};
-  bool found = false;
+  std::size_t best = 0;
+  std::pair<Seq, Seq> best_has;  // what enough others have too, and how long it is
   for (std::size_t i = 0; i < copies.size(); ++i) {
-    std::vector<Seq> shared;  // with each log, how far
-    for (std::size_t j = 0; j < copies.size(); ++j) {
-      // Bisect over positions: where both have a block's end, they are equal up to some point.
-      Seq low{0};
-      Seq high = std::min(copies[i].head.seq, copies[j].head.seq);
-      while (low < high) {
-        const Seq middle{low.value + (high.value - low.value + 1) / 2};
-        // The end of the block that holds `middle`, in log i.
-        Seq end = middle;
-        std::optional<Head> at;
-        for (; end <= copies[i].head.seq; ++end.value) {
-          auto here = copies[i].at(end);
-          if (!here) return tl::unexpected(here.error());
-          if (*here) {
-            at = **here;
-            break;
-          }
-        }
-        bool same = false;
-        if (at) {
-          auto there = holds(copies[j], *at);
-          if (!there) return tl::unexpected(there.error());
-          same = *there;
-        }
-        if (same) {
-          low = at->seq;
-        } else {
-          high = Seq{middle.value - 1};
-        }
-      }
-      shared.push_back(low);
-    }
-    std::sort(shared.begin(), shared.end(), [](Seq a, Seq b) { return a > b; });
-    const Seq backed = shared[durable_on - 1];
-    if (!found || backed > best_backed ||
-        (backed == best_backed && copies[i].head.seq > copies[best].head.seq)) {
-      found = true;
-      best = i;
-      best_backed = backed;
-    }
+    const auto others = backed(copies, copies[i], durable_on);
+    if (!others) return tl::unexpected(others.error());
+    const std::pair has{*others, copies[i].head.seq};
+    if (i > 0 && has <= best_has) continue;
+    best = i;
+    best_has = has;
   }
-  chosen = {.head = copies[best].head, .from = best, .apart = {}};
-  for (std::size_t i = 0; i < copies.size(); ++i) {
-    const auto part = holds(copies[best], copies[i].head);
-    if (!part) return tl::unexpected(part.error());
-    if (!*part) chosen.apart.push_back(i);
-  }
-  return chosen;
+  return choose(copies, best);
 }
 
 }  // namespace fairsale::cluster
