@@ -1,13 +1,10 @@
 #include "core/engine/snapshotter.hpp"
 
-#include <sys/resource.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <new>
 #include <utility>
 
+#include "core/engine/priority.hpp"
 #include "core/engine/recovery.hpp"
 
 namespace fairsale {
@@ -54,8 +51,7 @@ void Snapshotter::wait_until_idle() {
 }
 
 void Snapshotter::run() {
-  // Purchases go first. It is as well if this is not allowed.
-  ::setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), 10);
+  work_in_background();
   std::unique_lock lock(mutex_);
   for (;;) {
     changed_.wait(lock, [this] { return stopping_ || !wanted_.empty(); });
