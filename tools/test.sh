@@ -81,8 +81,7 @@ if [ "$soak" = yes ]; then
   trap 'rm -f "$FAIRSALE_FIGURES"' EXIT
 fi
 # Debian's RocksDB is not built with ThreadSanitizer.
-# Children of tests begin threads of their own, and end before anything else could be said of them.
-export TSAN_OPTIONS="suppressions=$PWD/tests/log/tsan.supp die_after_fork=0 ${TSAN_OPTIONS-}"
+export TSAN_OPTIONS="suppressions=$PWD/tests/log/tsan.supp ${TSAN_OPTIONS-}"
 
 build() { cmake --preset "$1" >/dev/null && cmake --build --preset "$1" -j "$jobs"; }
 
