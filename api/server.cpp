@@ -134,18 +134,6 @@ Result<std::unique_ptr<EventLog>> open_log(const ServerConfig& config, RecoveryR
   return std::make_unique<MemoryLog>();
 }
 
-void take_last_snapshots(Engine& engine) {
-  std::vector<std::jthread> threads;
-  for (std::size_t i = 0; i < engine.shards(); ++i) {
-    threads.emplace_back([&engine, i] {
-      if (const auto last = engine.shard(i).stop(); last.snapshot_error) {
-        spdlog::warn("A snapshot could not be written, so the next start takes longer: {}",
-                     last.snapshot_error->message);
-      }
-    });
-  }
-}
-
 }  // namespace
 
 Result<void> serve(const ServerConfig& config,
@@ -297,6 +285,11 @@ Result<void> serve(const ServerConfig& config,
         work_promptly();
         workers[i]->run(*desks[i]);
         desks[i]->serve_others();
+        if (config.in_memory) return;
+        if (const auto last = (*engine)->shard(i).stop(); last.snapshot_error) {
+          spdlog::warn("A snapshot could not be written, so the next start takes longer: {}",
+                       last.snapshot_error->message);
+        }
       });
     }
     on_ready(listening->port, secrets);
@@ -312,8 +305,6 @@ Result<void> serve(const ServerConfig& config,
     }
     (*engine)->snapshotter().stop();
   }
-  // Only now: a snapshot that was still being taken is older, and would take the place of these.
-  if (!config.in_memory) take_last_snapshots(**engine);
   if (projector) {
     dispatcher->stop();
     hub->stop();

@@ -466,6 +466,8 @@ void Sequencer::save(Sku& sku, TurnReport& report) {
 
 TurnReport Sequencer::stop() {
   TurnReport report;
+  // One that is still being taken is older, and would take the place of the last.
+  if (options_.snapshotter != nullptr) options_.snapshotter->wait_until_idle();
   std::vector<Sku*> all;
   all.swap(unsaved_);
   for (Sku* sku : all) {

@@ -135,7 +135,8 @@ class Sequencer {
   // How long turn() may be left uncalled if nothing is submitted; nothing if forever.
   std::optional<Duration> next_turn_in() const;
 
-  // For a graceful stop, after the last turn: takes snapshots of what changed and settles the log.
+  // For a graceful stop, after the last turn: lets the snapshotter finish what was asked of it,
+  // takes snapshots of what changed and settles the log.
   TurnReport stop();
 
   // The sale of a SKU, as of the last turn. Valid until the next call of a non-const member.

@@ -36,7 +36,7 @@ class Snapshotter {
   // The latest failure, once. It costs time at the next start, nothing else.
   std::optional<Error> take_error();
 
-  // Returns when nothing is asked for or under way. For tests.
+  // Returns when nothing is asked for or under way. From any thread.
   void wait_until_idle();
 
  private:

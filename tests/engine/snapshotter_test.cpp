@@ -96,6 +96,40 @@ TEST(Snapshotter, TakesOneOfTheNewestPositionForAllThatWereAskedForMeanwhile) {
   EXPECT_EQ((*log.snapshot(sku_id("a"), kNewest))->head, *shop.sequencer.head(sku_id("a")));
 }
 
+// A store keeps no snapshot that is newer than the one that it is given.
+TEST(Snapshotter, IsDoneBeforeTheLastSnapshotOfAStop) {
+  struct Late final : MemoryLog {
+    Result<void> put_snapshot(SkuId sku, const Head& at, const Sale& sale) override {
+      std::unique_lock lock(mutex);
+      begun = true;
+      changed.notify_all();
+      // The first has time enough to come last.
+      if (at.seq == Seq{10}) {
+        changed.wait_for(lock, std::chrono::milliseconds(300), [this] { return !order.empty(); });
+      }
+      order.push_back(at.seq);
+      changed.notify_all();
+      return MemoryLog::put_snapshot(sku, at, sale);
+    }
+    std::mutex mutex;
+    std::condition_variable changed;
+    bool begun = false;
+    std::vector<Seq> order;
+  } log;
+  Snapshotter snapshotter(log);
+  Shop shop(log, {.snapshot_every = 10, .snapshot_least = 1, .snapshotter = &snapshotter});
+  shop.now("a", scheduled("a", 1));
+  for (int i = 0; i < 9; ++i) shop.now("a", attempt(fmt::format("c{}", i), "k"));
+  {
+    std::unique_lock lock(log.mutex);
+    log.changed.wait(lock, [&] { return log.begun; });
+  }
+  shop.now("a", attempt("one more", "k"));
+  EXPECT_EQ(shop.sequencer.stop().snapshots, 1u);
+  snapshotter.stop();
+  EXPECT_EQ(log.order, (std::vector{Seq{10}, Seq{11}}));
+}
+
 TEST(Snapshotter, TakesAllThatWasAskedForBeforeItStopsAndNoMore) {
   MemoryLog log;
   Shop shop(log);
