@@ -1,7 +1,6 @@
 #include "projections/delivery/nats.hpp"
 
 #include <fmt/format.h>
-#include <nats/nats.h>
 
 #include <algorithm>
 #include <array>
@@ -11,6 +10,7 @@
 #include <unordered_map>
 
 #include "core/log/digest.hpp"
+#include "projections/delivery/nats_client.hpp"
 #include "projections/outbox/message.hpp"
 
 namespace fairsale {
@@ -35,20 +35,6 @@ constexpr std::array kStreams{
     Stream{"FAIRSALE_ORDERS", "fairsale.orders.>", js_WorkQueuePolicy, 0},
     Stream{"FAIRSALE_NOTIFICATIONS", "fairsale.notifications.>", js_LimitsPolicy, 7 * kNanosPerDay},
 };
-
-Error failure(std::string_view what, natsStatus s) {
-  return {Fault::io, fmt::format("NATS: {}: {}", what, natsStatus_GetText(s))};
-}
-
-template <class T, void (*destroy)(T*)>
-struct Destroy {
-  void operator()(T* it) const { destroy(it); }
-};
-using OptionsPtr = std::unique_ptr<natsOptions, Destroy<natsOptions, natsOptions_Destroy>>;
-using ConnectionPtr =
-    std::unique_ptr<natsConnection, Destroy<natsConnection, natsConnection_Destroy>>;
-using ContextPtr = std::unique_ptr<jsCtx, Destroy<jsCtx, jsCtx_Destroy>>;
-using InfoPtr = std::unique_ptr<jsStreamInfo, Destroy<jsStreamInfo, jsStreamInfo_Destroy>>;
 
 // What JetStream has said of the messages of one consignment.
 struct Acks {
@@ -137,32 +123,24 @@ class NatsConsumer final : public Consumer {
   Result<void> connect() {
     natsOptions* made = nullptr;
     natsStatus s = natsOptions_Create(&made);
-    const OptionsPtr options(made);
+    const NatsOptionsPtr options(made);
     const auto then = [&](natsStatus next) {
       if (s == NATS_OK) s = next;
     };
     if (s == NATS_OK) {
-      std::vector<const char*> servers;
-      std::vector<std::string> urls;
-      for (std::string_view rest = options_.url; !rest.empty();) {
-        const std::size_t comma = std::min(rest.find(','), rest.size());
-        urls.emplace_back(rest.substr(0, comma));
-        rest.remove_prefix(std::min(comma + 1, rest.size()));
-      }
-      for (const auto& url : urls) servers.push_back(url.c_str());
-      then(natsOptions_SetServers(made, servers.data(), static_cast<int>(servers.size())));
+      then(set_nats_servers(made, options_.url));
       then(natsOptions_SetName(made, "fairsale"));
       then(natsOptions_SetTimeout(made, kConnectTimeout.count()));
       then(natsOptions_SetAllowReconnect(made, false));
       then(natsOptions_SetWriteDeadline(made, kConnectTimeout.count()));
-      then(set_credentials(made));
+      then(set_nats_credentials(made, options_.credentials, options_.creds_file));
     }
     if (s == NATS_OK) {
       natsConnection* connection = nullptr;
       s = natsConnection_Connect(&connection, made);
       connection_.reset(connection);
     }
-    if (s != NATS_OK) return tl::unexpected(failure("cannot connect", s));
+    if (s != NATS_OK) return nats_failure("cannot connect", s);
     jsOptions js;
     jsOptions_Init(&js);
     js.Wait = kConnectTimeout.count();
@@ -170,24 +148,12 @@ class NatsConsumer final : public Consumer {
     js.PublishAsync.AckHandlerClosure = &acks_;
     jsCtx* context = nullptr;
     s = natsConnection_JetStream(&context, connection_.get(), &js);
-    if (s != NATS_OK) return tl::unexpected(failure("JetStream cannot be used", s));
+    if (s != NATS_OK) return nats_failure("JetStream cannot be used", s);
     context_.reset(context);
     for (const Stream& stream : kStreams) {
       if (auto ok = ensure(stream); !ok) return ok;
     }
     return {};
-  }
-
-  natsStatus set_credentials(natsOptions* options) const {
-    if (!options_.creds_file.empty()) {
-      return natsOptions_SetUserCredentialsFromFiles(options, options_.creds_file.c_str(), nullptr);
-    }
-    const std::string& c = options_.credentials;
-    if (c.empty()) return NATS_OK;
-    const std::size_t colon = c.find(':');
-    if (colon == std::string::npos) return natsOptions_SetToken(options, c.c_str());
-    return natsOptions_SetUserInfo(options, c.substr(0, colon).c_str(),
-                                   c.substr(colon + 1).c_str());
   }
 
   Result<void> ensure(const Stream& stream) {
@@ -205,9 +171,9 @@ class NatsConsumer final : public Consumer {
       config.MaxAge = stream.max_age;
       s = js_AddStream(&made, context_.get(), &config, nullptr, &code);
     }
-    const InfoPtr info(made);
+    const NatsStreamInfoPtr info(made);
     if (s != NATS_OK) {
-      return tl::unexpected(failure(fmt::format("the stream {} cannot be used", stream.name), s));
+      return nats_failure(fmt::format("the stream {} cannot be used", stream.name), s);
     }
     const jsStreamConfig& found = *info->Config;
     const bool as_it_should = found.Retention == stream.retention && found.SubjectsLen == 1 &&
@@ -246,7 +212,7 @@ class NatsConsumer final : public Consumer {
       s = js_PublishMsgAsync(context_.get(), &message, &how);
     }
     natsMsg_Destroy(message);  // taken, and null, when it was published
-    if (s != NATS_OK) return tl::unexpected(failure("cannot publish", s));
+    if (s != NATS_OK) return nats_failure("cannot publish", s);
     return {};
   }
 
@@ -259,8 +225,8 @@ class NatsConsumer final : public Consumer {
 
   const NatsOptions options_;
   Acks acks_;
-  ConnectionPtr connection_;
-  ContextPtr context_;
+  NatsConnectionPtr connection_;
+  NatsContextPtr context_;
 };
 
 }  // namespace

@@ -1,5 +1,4 @@
 #include <fmt/format.h>
-#include <nats/nats.h>
 #include <simdjson.h>
 #include <spdlog/spdlog.h>
 
@@ -7,6 +6,7 @@
 #include <set>
 #include <thread>
 
+#include "projections/delivery/nats_client.hpp"
 #include "tools/orders/message.hpp"
 #include "tools/orders/source.hpp"
 
@@ -32,77 +32,41 @@ constexpr milliseconds kTimeout{3'000};
 constexpr milliseconds kPatience{200};  // in which stop() is noticed
 constexpr milliseconds kRetry{1'000};
 
-template <class T, void (*destroy)(T*)>
-struct Destroy {
-  void operator()(T* it) const { destroy(it); }
-};
-using OptionsPtr = std::unique_ptr<natsOptions, Destroy<natsOptions, natsOptions_Destroy>>;
-using ConnectionPtr =
-    std::unique_ptr<natsConnection, Destroy<natsConnection, natsConnection_Destroy>>;
-using ContextPtr = std::unique_ptr<jsCtx, Destroy<jsCtx, jsCtx_Destroy>>;
-using SubscriptionPtr =
-    std::unique_ptr<natsSubscription, Destroy<natsSubscription, natsSubscription_Destroy>>;
-using MessagePtr = std::unique_ptr<natsMsg, Destroy<natsMsg, natsMsg_Destroy>>;
-using StreamInfoPtr = std::unique_ptr<jsStreamInfo, Destroy<jsStreamInfo, jsStreamInfo_Destroy>>;
-
-tl::unexpected<Error> trouble(std::string_view what, natsStatus s) {
-  return fail(Fault::io, fmt::format("NATS: {}: {}", what, natsStatus_GetText(s)));
-}
-
 std::string_view data_of(const natsMsg* m) {
   return {natsMsg_GetData(m), static_cast<std::size_t>(natsMsg_GetDataLength(m))};
 }
 
 // A connection with JetStream on it; libnats connects again by itself.
 struct Jet {
-  ConnectionPtr connection;
-  ContextPtr context;
+  NatsConnectionPtr connection;
+  NatsContextPtr context;
 };
 
 Result<Jet> connect(const NatsSourceOptions& o) {
   natsOptions* made = nullptr;
   natsStatus s = natsOptions_Create(&made);
-  const OptionsPtr options(made);
-  std::vector<std::string> urls;
-  std::vector<const char*> servers;
-  for (std::string_view rest = o.url; !rest.empty();) {
-    const std::size_t comma = std::min(rest.find(','), rest.size());
-    urls.emplace_back(rest.substr(0, comma));
-    rest.remove_prefix(std::min(comma + 1, rest.size()));
-  }
-  for (const auto& url : urls) servers.push_back(url.c_str());
+  const NatsOptionsPtr options(made);
   const auto then = [&](auto&& call) {
     if (s == NATS_OK) s = call();
   };
-  then([&] {
-    return natsOptions_SetServers(made, servers.data(), static_cast<int>(servers.size()));
-  });
+  then([&] { return set_nats_servers(made, o.url); });
   then([&] { return natsOptions_SetName(made, "fairsale-orders"); });
   then([&] { return natsOptions_SetTimeout(made, kTimeout.count()); });
   then([&] { return natsOptions_SetMaxReconnect(made, -1); });
   then([&] { return natsOptions_SetReconnectWait(made, kRetry.count()); });
-  const std::size_t colon = o.credentials.find(':');
-  then([&] {
-    if (!o.creds_file.empty()) {
-      return natsOptions_SetUserCredentialsFromFiles(made, o.creds_file.c_str(), nullptr);
-    }
-    if (o.credentials.empty()) return NATS_OK;
-    if (colon == std::string::npos) return natsOptions_SetToken(made, o.credentials.c_str());
-    return natsOptions_SetUserInfo(made, o.credentials.substr(0, colon).c_str(),
-                                   o.credentials.substr(colon + 1).c_str());
-  });
+  then([&] { return set_nats_credentials(made, o.credentials, o.creds_file); });
   Jet jet;
   natsConnection* connection = nullptr;
   then([&] { return natsConnection_Connect(&connection, made); });
   jet.connection.reset(connection);
-  if (s != NATS_OK) return trouble("cannot connect", s);
+  if (s != NATS_OK) return nats_failure("cannot connect", s);
   jsOptions js;
   jsOptions_Init(&js);
   js.Wait = kTimeout.count();
   jsCtx* context = nullptr;
   s = natsConnection_JetStream(&context, connection, &js);
   jet.context.reset(context);
-  if (s != NATS_OK) return trouble("JetStream cannot be used", s);
+  if (s != NATS_OK) return nats_failure("JetStream cannot be used", s);
   return jet;
 }
 
@@ -122,12 +86,12 @@ Result<void> ensure_stream(const Jet& jet, const char* name, const char* subject
     if (most > 0) config.MaxMsgs = most;
     s = js_AddStream(nullptr, jet.context.get(), &config, nullptr, &code);
   }
-  if (s != NATS_OK) return trouble(fmt::format("the stream {} cannot be used", name), s);
+  if (s != NATS_OK) return nats_failure(fmt::format("the stream {} cannot be used", name), s);
   return {};
 }
 
 // The consumer that all processes share; made where it is not there.
-Result<SubscriptionPtr> subscribe(const Jet& jet, const NatsSourceOptions& o) {
+Result<NatsSubscriptionPtr> subscribe(const Jet& jet, const NatsSourceOptions& o) {
   if (auto ok = ensure_stream(jet, kStream, kSubjects, js_WorkQueuePolicy, 0); !ok) {
     return tl::unexpected(ok.error());
   }
@@ -146,7 +110,8 @@ Result<SubscriptionPtr> subscribe(const Jet& jet, const NatsSourceOptions& o) {
   config.MaxAckPending = kMaxAckPending;
   jsErrCode code{};
   natsStatus s = js_AddConsumer(nullptr, jet.context.get(), kStream, &config, nullptr, &code);
-  if (s != NATS_OK) return trouble(fmt::format("the consumer {} cannot be used", kConsumer), s);
+  if (s != NATS_OK)
+    return nats_failure(fmt::format("the consumer {} cannot be used", kConsumer), s);
   jsSubOptions how;
   jsSubOptions_Init(&how);
   how.Stream = kStream;
@@ -155,8 +120,8 @@ Result<SubscriptionPtr> subscribe(const Jet& jet, const NatsSourceOptions& o) {
   how.ManualAck = true;
   natsSubscription* subscription = nullptr;
   s = js_SubscribeSync(&subscription, jet.context.get(), kSubjects, nullptr, &how, &code);
-  if (s != NATS_OK) return trouble("the queue of orders cannot be subscribed to", s);
-  return SubscriptionPtr(subscription);
+  if (s != NATS_OK) return nats_failure("the queue of orders cannot be subscribed to", s);
+  return NatsSubscriptionPtr(subscription);
 }
 
 class NatsSource final : public OrderSource {
@@ -175,8 +140,8 @@ class NatsSource final : public OrderSource {
         continue;
       }
       auto jet = connect(options_);
-      auto subscription =
-          jet ? subscribe(*jet, options_) : Result<SubscriptionPtr>(tl::unexpected(jet.error()));
+      auto subscription = jet ? subscribe(*jet, options_)
+                              : Result<NatsSubscriptionPtr>(tl::unexpected(jet.error()));
       if (!subscription) {
         if (!told) spdlog::warn("{}; it is tried again", subscription.error().message);
         told = true;
@@ -195,7 +160,7 @@ class NatsSource final : public OrderSource {
  private:
   // Until there is no room, the connection is of no use any more, or stop().
   Result<void> receive(natsSubscription& subscription, Intake& intake) {
-    std::vector<MessagePtr> messages;
+    std::vector<NatsMessagePtr> messages;
     while (!stopping_ && intake.room()) {
       messages.clear();
       natsStatus s = NATS_OK;
@@ -247,18 +212,20 @@ Result<void> each_undelivered(const Jet& jet, Visit&& visit) {
   jsErrCode code{};
   jsStreamInfo* made = nullptr;
   natsStatus s = js_GetStreamInfo(&made, jet.context.get(), kDeadStream, nullptr, &code);
-  const StreamInfoPtr info(made);
+  const NatsStreamInfoPtr info(made);
   if (s == NATS_NOT_FOUND) return {};
-  if (s != NATS_OK) return trouble(fmt::format("the stream {} cannot be read", kDeadStream), s);
+  if (s != NATS_OK)
+    return nats_failure(fmt::format("the stream {} cannot be read", kDeadStream), s);
   std::set<std::uint64_t> seen;
   simdjson::dom::parser parser;
   const std::uint64_t last = info->State.LastSeq;
   for (std::uint64_t n = info->State.FirstSeq; n != 0 && n <= last; ++n) {
     natsMsg* note_made = nullptr;
     s = js_GetMsg(&note_made, jet.context.get(), kDeadStream, n, nullptr, &code);
-    const MessagePtr note(note_made);
+    const NatsMessagePtr note(note_made);
     if (s == NATS_NOT_FOUND) continue;  // removed
-    if (s != NATS_OK) return trouble(fmt::format("the stream {} cannot be read", kDeadStream), s);
+    if (s != NATS_OK)
+      return nats_failure(fmt::format("the stream {} cannot be read", kDeadStream), s);
     const std::string text(data_of(note.get()));
     simdjson::dom::element document;
     std::uint64_t sequence = 0;
@@ -269,9 +236,9 @@ Result<void> each_undelivered(const Jet& jet, Visit&& visit) {
     }
     natsMsg* message_made = nullptr;
     s = js_GetMsg(&message_made, jet.context.get(), kStream, sequence, nullptr, &code);
-    const MessagePtr message(message_made);
+    const NatsMessagePtr message(message_made);
     if (s == NATS_NOT_FOUND) continue;  // acknowledged after all
-    if (s != NATS_OK) return trouble(fmt::format("the stream {} cannot be read", kStream), s);
+    if (s != NATS_OK) return nats_failure(fmt::format("the stream {} cannot be read", kStream), s);
     auto more = visit(n, *message, sequence);
     if (!more) return tl::unexpected(more.error());
     if (!*more) break;
@@ -312,10 +279,10 @@ Result<std::size_t> deliver_again(const NatsSourceOptions& o, std::size_t most) 
         const std::string_view data = data_of(&m);
         natsStatus s = js_Publish(nullptr, jet->context.get(), natsMsg_GetSubject(&m), data.data(),
                                   static_cast<int>(data.size()), nullptr, &code);
-        if (s != NATS_OK) return trouble("cannot publish", s);
+        if (s != NATS_OK) return nats_failure("cannot publish", s);
         s = js_DeleteMsg(jet->context.get(), kStream, sequence, nullptr, &code);
         if (s == NATS_OK) s = js_DeleteMsg(jet->context.get(), kDeadStream, note, nullptr, &code);
-        if (s != NATS_OK) return trouble("cannot delete what was delivered again", s);
+        if (s != NATS_OK) return nats_failure("cannot delete what was delivered again", s);
         return ++count < most;
       });
   if (!ok) return tl::unexpected(ok.error());

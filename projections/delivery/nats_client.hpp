@@ -1,0 +1,38 @@
+// What all clients of NATS have in common.
+#pragma once
+
+#include <nats/nats.h>
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "core/log/result.hpp"
+
+namespace fairsale {
+
+template <class T, void (*destroy)(T*)>
+struct NatsDestroy {
+  void operator()(T* it) const { destroy(it); }
+};
+template <class T, void (*destroy)(T*)>
+using NatsPtr = std::unique_ptr<T, NatsDestroy<T, destroy>>;
+using NatsOptionsPtr = NatsPtr<natsOptions, natsOptions_Destroy>;
+using NatsConnectionPtr = NatsPtr<natsConnection, natsConnection_Destroy>;
+using NatsContextPtr = NatsPtr<jsCtx, jsCtx_Destroy>;
+using NatsSubscriptionPtr = NatsPtr<natsSubscription, natsSubscription_Destroy>;
+using NatsMessagePtr = NatsPtr<natsMsg, natsMsg_Destroy>;
+using NatsStreamInfoPtr = NatsPtr<jsStreamInfo, jsStreamInfo_Destroy>;
+
+// `what` could not be done.
+tl::unexpected<Error> nats_failure(std::string_view what, natsStatus);
+
+// `url` is nats://host:port or tls://host:port, several with commas between.
+natsStatus set_nats_servers(natsOptions*, std::string_view url);
+
+// `credentials` is "user:password" or a token; `creds_file` a .creds file of NATS, which is read at
+// each connect and goes first. Either may be empty.
+natsStatus set_nats_credentials(natsOptions*, const std::string& credentials,
+                                const std::string& creds_file);
+
+}  // namespace fairsale
