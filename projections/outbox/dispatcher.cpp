@@ -36,7 +36,12 @@ struct Dispatcher::Lane {
     const SkuId sku = queue.front();
     queue.pop_front();
     queued.erase(sku.value);
+    given = sku;
     return sku;
+  }
+  // Under the mutex.
+  std::size_t behind() const {
+    return queue.size() + (given && !queued.contains(given->value) ? 1 : 0);
   }
 
   void leave() {
@@ -60,6 +65,7 @@ struct Dispatcher::Lane {
   mutable std::mutex mutex;
   std::deque<SkuId> queue;
   std::set<std::uint64_t> queued;
+  std::optional<SkuId> given;  // the one whose messages the consumer has in hand
   std::uint64_t taken = 0;
   unsigned failures = 0;
   std::optional<Error> trouble;
@@ -235,6 +241,7 @@ bool Dispatcher::step(Lane& lane) {
   std::optional<Error> told;
   {
     const std::scoped_lock lock(lane.mutex);
+    lane.given.reset();
     if (!more || *more) lane.note(*sku);
     if (more) {
       lane.failures = 0;
@@ -301,7 +308,7 @@ std::vector<ConsumerStatus> Dispatcher::status() const {
     const std::scoped_lock lock(lane->mutex);
     all.push_back({.name = std::string(lane->consumer->name()),
                    .taken = lane->taken,
-                   .skus_behind = lane->queue.size(),
+                   .skus_behind = lane->behind(),
                    .failures = lane->failures,
                    .trouble = lane->trouble});
   }

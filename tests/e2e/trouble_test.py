@@ -243,7 +243,6 @@ class Descriptors(Case):
                 # Each of them has been let in, refused with an answer, or closed.
                 outcomes = self.outcomes(idle)
                 self.assertGreater(outcomes.count("open"), 20)
-                self.assertGreater(outcomes.count("503"), 20)
                 self.assertLess(self.descriptors(server), self.LIMIT - 50)
                 rush.go(crowd, rush.told(500))
                 if ROUNDS > 1:
@@ -303,7 +302,9 @@ class Descriptors(Case):
                     said = b""
                 out[fd] = "503" if said.startswith(b"HTTP/1.1 503 ") else "closed"
                 poll.unregister(fd)
-            return len(out) >= len(sockets) - self.LIMIT
+            # Those that are closed at once may hear of it before those that get an answer.
+            return (len(out) >= len(sockets) - self.LIMIT
+                    and list(out.values()).count("503") > 20)
 
         eventually("the others are refused", all_but_those_let_in)
         return [out.get(fd, "open") for fd in by_fd]

@@ -51,6 +51,7 @@ struct TestConsumer final : Consumer {
   bool wants_the_past() const override { return from_the_start; }
   Taken take(const Consignment& c) override {
     Taken taken;
+    if (when_given) when_given();
     for (const MessageRow& m : c.messages) {
       if (broken || (left && *left == 0)) {
         taken.trouble = Error{Fault::io, "nobody is there"};
@@ -63,6 +64,7 @@ struct TestConsumer final : Consumer {
     return taken;
   }
 
+  std::function<void()> when_given;
   std::string called;
   Inbox& inbox;
   bool from_the_start;
@@ -165,6 +167,18 @@ TEST_F(Outbox, AConsumerInTroubleHoldsUpNobodyAndIsGivenAllOfItLater) {
   EXPECT_EQ(inbox.once["demo"], said(log, kDemo));
   EXPECT_EQ(inbox.got.size(), inbox.once["demo"].size());
   EXPECT_FALSE(dispatcher->status()[0].trouble);
+}
+
+TEST_F(Outbox, WhatAConsumerHasInHandIsNotYetTaken) {
+  live();
+  std::vector<std::size_t> behind;
+  consumer("slow", inbox).when_given = [&] {
+    behind.push_back(dispatcher->status()[0].skus_behind);
+  };
+  life->now("demo", scheduled("demo", 5));
+  deliver();
+  EXPECT_EQ(behind, std::vector<std::size_t>{1});
+  EXPECT_EQ(dispatcher->status()[0].skus_behind, 0u);
 }
 
 TEST_F(Outbox, ANewConsumerMayBeginWithWhatComes) {
