@@ -131,6 +131,17 @@ std::string apply_nats(const std::string& text, ServerConfig& config) {
   return wrong_with_nats(text);
 }
 
+std::string apply_role(const std::string& text, ServerConfig& config) {
+  if (text == "edge") {
+    config.role = NodeRole::edge;
+  } else if (text == "processor" || text == "all") {
+    config.role = NodeRole::processor;
+  } else {
+    return "must be edge, processor or all (a processor that serves clients as well)";
+  }
+  return {};
+}
+
 std::string apply_listen(const std::string& text, ServerConfig& config) {
   const std::size_t colon = text.rfind(':');
   std::string wrong = "must be ADDRESS:PORT, such as 127.0.0.1:8080, 0.0.0.0:80 or [::]:80";
@@ -233,6 +244,15 @@ const std::vector<Setting>& settings() {
       {"nats-credentials-file", "FILE", "holds user:password or a token for NATS",
        text_of(FIELD(nats_credentials.file))},
       {"nats-creds-file", "FILE", "a .creds file of NATS", text_of(FIELD(nats_creds_file))},
+      {"role", "ROLE", "of a cluster's node: edge, processor or all; needs --nats", apply_role},
+      {"node", "NAME", "of this node, as others see it (the host and the port)",
+       text_of(FIELD(node))},
+      {"partitions", "N", "of a cluster, the same on all its nodes (4)",
+       whole(FIELD(partitions), 1, 1024)},
+      {"durable-on", "N", "processors that must have what is acknowledged (2)",
+       whole(FIELD(durable_on), 1, 64)},
+      {"stream-replicas", "N", "NATS servers that hold each stream (3)",
+       whole(FIELD(stream_replicas), 1, 5)},
       {"public-metrics", "", "serve /metrics without a token", yes_or_no(FIELD(public_metrics))},
       {"pay-url", "ADDRESS", "where the pages send shoppers to pay, with {purchase} in it",
        apply_pay_url},

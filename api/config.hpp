@@ -17,7 +17,15 @@
 
 namespace fairsale::api {
 
+// What this server is: alone, or a node of a cluster (docs/cluster.md).
+enum class NodeRole : std::uint8_t { alone, edge, processor };
+
 struct ServerConfig {
+  NodeRole role = NodeRole::alone;
+  std::string node;              // its name; empty: the host's and its port
+  std::uint32_t partitions = 4;  // the same on all nodes
+  std::size_t durable_on = 2;    // processors that must have what is acknowledged
+  std::uint32_t stream_replicas = 3;
   std::string data_dir = "data";
   std::string address = "127.0.0.1";
   std::uint16_t port = 8080;  // 0: any free port

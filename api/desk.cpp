@@ -8,6 +8,7 @@
 
 #include "api/audits.hpp"
 #include "api/clerk.hpp"
+#include "api/cluster/cluster.hpp"
 #include "api/explainer.hpp"
 #include "api/http/problem.hpp"
 #include "api/reasons.hpp"
@@ -82,6 +83,26 @@ fairsale::Ticket Reply::pack() const {
            0}};
 }
 
+Reply::Kind Reply::kind_of(const Event& event) {
+  struct Of {
+    Kind operator()(const SaleScheduled&) const { return Kind::put; }
+    Kind operator()(const SaleChanged&) const { return Kind::put; }
+    Kind operator()(const SalePaused&) const { return Kind::patch; }
+    Kind operator()(const SaleResumed&) const { return Kind::patch; }
+    Kind operator()(const SaleClosed&) const { return Kind::patch; }
+    Kind operator()(const StockAdjusted&) const { return Kind::patch; }
+    Kind operator()(const PurchaseAttempted&) const { return Kind::attempt; }
+    Kind operator()(const PurchaseCancelled&) const { return Kind::give_up; }
+    Kind operator()(const OfferDeclined&) const { return Kind::give_up; }
+    Kind operator()(const PaymentReceived&) const { return Kind::payment; }
+    Kind operator()(const PaymentFailed&) const { return Kind::payment; }
+    Kind operator()(const OrderRefunded&) const { return Kind::refund; }
+    // Nobody asks for it, so that its answer is thrown away.
+    Kind operator()(const TimePassed&) const { return Kind::patch; }
+  };
+  return std::visit(Of{}, event);
+}
+
 Reply Reply::unpack(const fairsale::Ticket& t) {
   Reply r;
   r.ticket.connection = static_cast<std::uint32_t>(t.words[0]);
@@ -115,10 +136,12 @@ void Mailbox::wait(milliseconds patience) {
 }
 
 void Office::deliver(std::uint16_t origin, AnswerMail mail) {
+  const std::uint16_t desk = origin & kDeskOfOrigin;
+  mail.origin = origin;
   std::vector<Mail> batch;
   batch.emplace_back(std::move(mail));
-  mailboxes[origin]->put_answers(batch);
-  workers[origin]->wake();
+  mailboxes[desk]->put_answers(batch);
+  workers[desk]->wake();
 }
 
 // ---- The desk ----
@@ -128,6 +151,7 @@ Desk::Desk(Office& office, std::size_t index, const Secrets& secrets, ShardProje
       index_(static_cast<std::uint16_t>(index)),
       worker_(office.workers[index]),
       shard_(office.engine.shard(index)),
+      member_(office.cluster != nullptr ? &office.cluster->member(index) : nullptr),
       projections_(projections),
       authenticator_(secrets),
       payment_secret_(secrets.payment_secret),
@@ -172,6 +196,7 @@ void Desk::on_request(const http::Request& r, http::Ticket t) {
       (is(1, "webhooks") || (is(1, "outbox") && segments.size == 2))) {
     return route_webhooks(r, t, segments);
   }
+  if (segments.size == 2 && is(0, "v1") && is(1, "cluster")) return get_cluster(r, t);
   if (segments.size == 1) {
     const bool known =
         is(0, "livez") || is(0, "readyz") || is(0, "metrics") || is(0, "openapi.json") || is(0, "");
@@ -181,9 +206,12 @@ void Desk::on_request(const http::Request& r, http::Ticket t) {
       return;
     }
     if (is(0, "readyz")) {
-      const bool ready = !worker_->draining();
-      worker_->respond(
-          t, {ready ? 200 : 503, "text/plain", kNoStore, ready ? "ready\n" : "stopping\n"});
+      std::string why = worker_->draining() ? "stopping" : "";
+      if (why.empty() && office_.cluster != nullptr) why = office_.cluster->why_not_ready();
+      const bool ready = why.empty();
+      if (ready) why = "ready";
+      why += '\n';
+      worker_->respond(t, {ready ? 200 : 503, "text/plain", kNoStore, why});
       return;
     }
     if (is(0, "openapi.json")) {
@@ -1030,7 +1058,15 @@ void Desk::send(const Query& q) {
 }
 
 void Desk::submit(SkuId sku, const Event& event, const Reply& reply) {
-  switch (shard_.submit(sku, event, reply.pack())) {
+  if (member_ != nullptr) {
+    if (!member_->submit(sku, event, reply)) overloaded(reply.origin, reply.ticket);
+    return;
+  }
+  refuse_event(reply, shard_.submit(sku, event, reply.pack()));
+}
+
+void Desk::refuse_event(const Reply& reply, Admission why) {
+  switch (why) {
     case Admission::accepted: return;
     case Admission::unknown_sale:
       return refuse(reply.origin, reply.ticket, Reason::unknown_sale, {}, Seq{0}, Seq{0});
@@ -1047,14 +1083,65 @@ void Desk::submit(SkuId sku, const Event& event, const Reply& reply) {
 // At the owner. What leads to an event goes into the coming turn; a look waits until after it, so
 // that it sees all that came before.
 void Desk::run(const Query& q) {
-  switch (q.kind) {
-    case Query::Kind::give_up:
-    case Query::Kind::payment:
-    case Query::Kind::demo_payment:
-    case Query::Kind::refund: return act(q);
-    default: break;
+  if (member_ != nullptr && !office_.cluster->processor()) {
+    if (!member_->forward(q)) overloaded(q.origin, q.ticket);
+    return;
   }
+  if (acts(q.kind) && come_to(q)) return act(q);
   looks_.push_back(q);
+}
+
+// Whether the sale has come to where the query wants it. One that is not there never will, unless
+// another node knows more of it.
+bool Desk::come_to(const Query& q) const {
+  if (q.min_seq.value == 0) return true;
+  const Sale* sale = shard_.find(sku_id(q.sku.view()));
+  if (sale == nullptr) return (q.origin & kForwarded) == 0;
+  return sale->seq() >= q.min_seq;
+}
+
+void Desk::go_on(const Query& q) { acts(q.kind) ? act(q) : answer_query(q); }
+
+// ---- In a cluster ----
+
+void Desk::get_cluster(const http::Request& r, http::Ticket t) {
+  Principal who;
+  if (!method(r, t, http::Method::get, "GET, HEAD") || !authenticate(r, t, who) ||
+      !allow(t, who, who.is_operator())) {
+    return;
+  }
+  constexpr std::string_view kAlone =
+      R"({"node":"","id":"","role":"alone","not_ready":null,"partitions":[],"others":[]})";
+  worker_->respond(t, {200, http::kJson, kNoStore,
+                       office_.cluster != nullptr ? office_.cluster->json() : kAlone});
+}
+
+void Desk::on_refused(const fairsale::Ticket&, SkuId, Admission why) {
+  refuse_event({.origin = kOfBatch}, why);
+}
+
+void Desk::on_followed(const Ordered& m, const Head& after) {
+  if (member_ != nullptr) member_->told(m, after);
+}
+
+void Desk::give(const Reply& r, const Rendered& a) {
+  reply(r.origin, r.ticket, a.status, a.content_type, a.headers, a.body);
+}
+
+void Desk::give_up(const Reply& r, bool sent) {
+  if (!sent) return overloaded(r.origin, r.ticket);
+  problem(r.origin, r.ticket, 503, "unconfirmed", "Not confirmed yet",
+          "It is not known yet what became of this. Ask again with the same Idempotency-Key: the "
+          "answer is the same, and nothing happens twice.",
+          kRetrySoon);
+}
+
+void Desk::take_forwarded(Query q, http::Ticket slot) {
+  q.origin = index_ | kForwarded;
+  q.ticket = slot;
+  q.deadline = worker_->now() + kMinSeqPatience;
+  if (q.kind == Query::Kind::events) return not_found(q.origin, slot);
+  run(q);
 }
 
 void Desk::act(const Query& q) {
@@ -1200,7 +1287,7 @@ std::chrono::steady_clock::time_point Desk::on_turn() {
   const auto streams_due = serve_streams();
   post_mail();
   const auto begun = steady_clock::now();
-  const auto turn = shard_.turn(*this);
+  const auto turn = member_ != nullptr ? member_->turn(*this) : shard_.turn(*this);
   if (!turn) office_.fail(turn.error());
   if (turn->events > 0) {
     const std::chrono::duration<double> took = steady_clock::now() - begun;
@@ -1221,6 +1308,9 @@ std::chrono::steady_clock::time_point Desk::on_turn() {
   auto next = streams_due;
   if (const auto in = shard_.next_turn_in()) {
     next = std::min(next, steady_clock::now() + milliseconds(in->value));
+  }
+  if (member_ != nullptr) {
+    next = std::min(next, steady_clock::now() + milliseconds(member_->next_turn_in().value));
   }
   if (!sale_waits_.empty() || !waits_.empty() || !projection_waits_.empty())
     next = std::min(next, next_check_);
@@ -1260,6 +1350,10 @@ void Desk::read_mail() {
     office_.mailboxes[index_]->take(incoming_);
     for (const Mail& mail : incoming_) {
       if (const auto* a = std::get_if<AnswerMail>(&mail)) {
+        if ((a->origin & kForwarded) != 0) {
+          member_->reply_forwarded(a->ticket, {a->status, a->content_type, a->headers, a->body});
+          continue;
+        }
         worker_->respond(a->ticket, {a->status, a->content_type, a->headers, a->body});
       } else if (const auto* stream = std::get_if<PurchaseStream>(&mail)) {
         begin(*stream);
@@ -1319,10 +1413,12 @@ void Desk::overloaded(std::uint16_t origin, http::Ticket t) {
 // Looks see everything that was decided in this turn.
 void Desk::answer_looks() {
   for (Query& q : looks_) {
-    const Sale* sale = q.min_seq.value > 0 ? shard_.find(sku_id(q.sku.view())) : nullptr;
-    if (sale == nullptr || sale->seq() >= q.min_seq) {
-      answer_query(q);
-    } else if (may_wait(q.origin, q.ticket, q.min_seq, sale->seq())) {
+    if (come_to(q)) {
+      go_on(q);
+      continue;
+    }
+    const Sale* sale = shard_.find(sku_id(q.sku.view()));
+    if (may_wait(q.origin, q.ticket, q.min_seq, sale != nullptr ? sale->seq() : Seq{0})) {
       waits_.push_back(q);
     }
   }
@@ -1341,6 +1437,8 @@ bool Desk::may_wait(std::uint16_t origin, http::Ticket t, Seq wanted, Seq positi
 }
 
 void Desk::too_late(std::uint16_t origin, http::Ticket t) {
+  // This node is behind; the edge asks another.
+  if ((origin & kForwarded) != 0) return member_->drop_forwarded(t);
   problem(origin, t, 503, "position_not_reached", "Position not reached",
           "The sale has not come to min_seq yet. Was it read from this sale?", kRetrySoon);
 }
@@ -1352,13 +1450,12 @@ void Desk::check_waits() {
   next_check_ = now + kMinSeqPoll;
   // Answering never adds to these lists.
   std::erase_if(waits_, [&](const Query& q) {
-    const Sale* sale = shard_.find(sku_id(q.sku.view()));
-    if (sale != nullptr && sale->seq() < q.min_seq) {
-      if (now < q.deadline) return false;
-      too_late(q.origin, q.ticket);
+    if (come_to(q)) {
+      go_on(q);
       return true;
     }
-    answer_query(q);
+    if (now < q.deadline) return false;
+    too_late(q.origin, q.ticket);
     return true;
   });
   std::erase_if(sale_waits_, [&](const SaleWait& w) {
@@ -1422,8 +1519,16 @@ void Desk::reply(std::uint16_t origin, http::Ticket t, int status, std::string_v
     worker_->respond(t, {status, content_type, headers, body});
     return;
   }
-  answers_[origin].push_back(
-      AnswerMail{t, status, content_type, std::string(headers), std::string(body)});
+  if (origin == kOfBatch) return member_->tell({status, content_type, headers, body});
+  if ((origin & kForwarded) != 0) {
+    return member_->reply_forwarded(t, {status, content_type, headers, body});
+  }
+  answers_[origin].push_back(AnswerMail{.ticket = t,
+                                        .origin = origin,
+                                        .status = status,
+                                        .content_type = content_type,
+                                        .headers = std::string(headers),
+                                        .body = std::string(body)});
 }
 
 void Desk::problem(std::uint16_t origin, http::Ticket t, int status, std::string_view name,
@@ -1438,8 +1543,8 @@ void Desk::bad_request(http::Ticket t, std::string_view detail) {
   problem(t, 400, "bad_request", "Bad request", detail);
 }
 
-void Desk::not_found(http::Ticket t) {
-  problem(t, 404, "not_found", "Not found", "There is nothing here; see /openapi.json.");
+void Desk::not_found(std::uint16_t origin, http::Ticket t) {
+  problem(origin, t, 404, "not_found", "Not found", "There is nothing here; see /openapi.json.");
 }
 
 void Desk::refuse(std::uint16_t origin, http::Ticket t, Reason reason, std::string_view sku,
@@ -1458,7 +1563,8 @@ void Desk::refuse(std::uint16_t origin, http::Ticket t, Reason reason, std::stri
 
 void Desk::on_decided(const fairsale::Ticket& ticket, SkuId sku, Seq seq, const Event& event,
                       const Decision& d, const Sale& sale) {
-  const Reply r = Reply::unpack(ticket);
+  const Reply r = member_ != nullptr ? Reply{.origin = kOfBatch, .kind = Reply::kind_of(event)}
+                                     : Reply::unpack(ticket);
   counted_ = true;
   ++kinds_[static_cast<std::size_t>(d.kind)];
   if (d.kind == DecisionKind::refused) ++reasons_[static_cast<std::size_t>(d.reason)];

@@ -16,11 +16,13 @@
 
 #include "api/auth.hpp"
 #include "api/bodies.hpp"
+#include "api/cluster/member.hpp"
 #include "api/config.hpp"
 #include "api/http/worker.hpp"
 #include "api/metrics.hpp"
 #include "api/pages.hpp"
 #include "api/projection_routes.hpp"
+#include "api/query.hpp"
 #include "api/rate_limit.hpp"
 #include "api/streams/event_streams.hpp"
 #include "api/webhook_routes.hpp"
@@ -47,47 +49,6 @@ struct ShardProjections {
   Observers all{{&availability, &line, &returns}};
 };
 
-// What a request waits for at a shard, and how its answer is to look.
-struct Reply {
-  enum class Kind : std::uint8_t { put, patch, attempt, give_up, payment, refund };
-
-  std::uint16_t origin = 0;  // the desk that got the request
-  Kind kind = Kind::attempt;
-  http::Ticket ticket;
-
-  fairsale::Ticket pack() const;
-  static Reply unpack(const fairsale::Ticket&);
-};
-
-// Something to be looked up, or done after a look, at the shard that owns the SKU.
-struct Query {
-  enum class Kind : std::uint8_t {
-    purchase,
-    customer,
-    line,
-    audit_head,
-    explanation,
-    events,  // of a purchase, as a stream
-    give_up,
-    payment,
-    demo_payment,  // of the purchase's own price
-    refund
-  };
-
-  Kind kind = Kind::purchase;
-  SkuName sku;
-  Seq purchase;
-  CustomerId customer;
-  std::uint32_t limit = 0;
-  Seq min_seq;
-  Principal who;
-  Event event = TimePassed{};   // payment, refund
-  std::optional<Cursor> after;  // events: where the client resumes
-  std::uint16_t origin = 0;
-  http::Ticket ticket;
-  std::chrono::steady_clock::time_point deadline;  // for min_seq
-};
-
 struct EventMail {
   SkuId sku;
   Event event;
@@ -96,6 +57,7 @@ struct EventMail {
 
 struct AnswerMail {
   http::Ticket ticket;
+  std::uint16_t origin = 0;  // as in Query
   int status = 0;
   std::string_view content_type;  // a literal
   std::string headers;
@@ -138,6 +100,7 @@ class Mailbox {
 
 class Audits;
 class Clerk;
+class Cluster;
 class Explainer;
 
 // What all desks share.
@@ -163,6 +126,7 @@ struct Office {
   const WebhookRoutes* webhooks = nullptr;
   const Dispatcher* dispatcher = nullptr;  // none when nothing is kept on disk
   Audits* audits = nullptr;                // none when nothing is kept on disk
+  Cluster* cluster = nullptr;              // none when this server is alone
   // Called when the log has failed: never returns. Nothing may be acknowledged any more.
   void (*fail)(const Error&) = nullptr;
 
@@ -170,7 +134,7 @@ struct Office {
   void deliver(std::uint16_t origin, AnswerMail);
 };
 
-class Desk final : public http::Service, public Answers {
+class Desk final : public http::Service, public MemberDesk {
  public:
   Desk(Office& office, std::size_t index, const Secrets& secrets, ShardProjections& projections);
 
@@ -178,6 +142,14 @@ class Desk final : public http::Service, public Answers {
   std::chrono::steady_clock::time_point on_turn() override;
   void on_decided(const fairsale::Ticket&, SkuId, Seq, const Event&, const Decision&,
                   const Sale&) override;
+  void on_refused(const fairsale::Ticket&, SkuId, Admission) override;
+  void on_followed(const Ordered&, const Head& after) override;
+  void give(const Reply&, const Rendered&) override;
+  void give_up(const Reply&, bool sent) override;
+  void take_forwarded(Query, http::Ticket slot) override;
+  std::shared_ptr<const Availability> look_of(SkuId sku) override {
+    return projections_.availability.latest(sku);
+  }
   void on_stream_closed(http::Ticket t) override { closed_streams_.push_back(t); }
 
   // After this worker's loop has ended: drives the shard for the others until theirs have too.
@@ -250,7 +222,11 @@ class Desk final : public http::Service, public Answers {
   // Valid until the next call; nothing when there is no such sale.
   const Availability* find_sale(const SkuName& sku);
   void submit(SkuId, const Event&, const Reply&);
+  void refuse_event(const Reply&, Admission);
+  void get_cluster(const http::Request&, http::Ticket);
   void run(const Query&);
+  bool come_to(const Query&) const;
+  void go_on(const Query&);
   void answer_query(const Query&);
   void answer_events(const Query&, const Sale&, PurchaseIndex, SkuId);
   void begin(const PurchaseStream&);
@@ -275,7 +251,8 @@ class Desk final : public http::Service, public Answers {
   void refuse(std::uint16_t origin, http::Ticket, Reason, std::string_view sku, Seq purchase,
               Seq position, bool repeated = false);
   void bad_request(http::Ticket, std::string_view detail);
-  void not_found(http::Ticket);
+  void not_found(http::Ticket t) { not_found(index_, t); }
+  void not_found(std::uint16_t origin, http::Ticket);
   void respond_sale(http::Ticket, const Availability&, std::string_view if_none_match);
   void answer_attempt(const Reply&, Seq, const Event&, const Decision&, const Sale&);
   void append_purchase(std::string& out, const Sale&, PurchaseIndex, SkuId);
@@ -294,6 +271,7 @@ class Desk final : public http::Service, public Answers {
   std::uint16_t index_;
   http::Worker* worker_ = nullptr;
   Sequencer& shard_;
+  Member* const member_;  // of a cluster; null without one
   ShardProjections& projections_;
   Authenticator authenticator_;
   const std::string payment_secret_;  // empty: no callbacks are taken

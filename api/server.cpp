@@ -2,13 +2,16 @@
 
 #include <fmt/format.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <thread>
 
 #include "api/audits.hpp"
 #include "api/clerk.hpp"
+#include "api/cluster/cluster.hpp"
 #include "api/desk.hpp"
 #include "api/explainer.hpp"
 #include "core/engine/priority.hpp"
@@ -115,20 +118,47 @@ Result<std::unique_ptr<Webhooks>> open_webhooks(const ServerConfig& config, Disp
                         std::move(options));
 }
 
+// The secret by which a server is known to NATS; empty without one.
+Result<std::string> nats_credentials(const ServerConfig& config) {
+  if (config.nats_credentials.file.empty() && config.nats_credentials.value.empty()) {
+    return std::string{};
+  }
+  return load_secret(config.nats_credentials, 1);
+}
+
 Result<void> add_nats(const ServerConfig& config, Dispatcher& dispatcher) {
   if (config.nats.empty()) return {};
   NatsOptions options{.url = config.nats,
                       .creds_file = config.nats_creds_file,
                       .warn = [](const std::string& what) { spdlog::warn("{}", what); }};
-  if (!config.nats_credentials.file.empty() || !config.nats_credentials.value.empty()) {
-    auto loaded = load_secret(config.nats_credentials, 1);
-    if (!loaded) return tl::unexpected(loaded.error());
-    options.credentials = std::move(*loaded);
-  }
+  auto credentials = nats_credentials(config);
+  if (!credentials) return tl::unexpected(credentials.error());
+  options.credentials = std::move(*credentials);
   return dispatcher.add(nats_consumer(std::move(options)));
 }
 
+Result<ClusterOptions> cluster_options(const ServerConfig& config) {
+  auto credentials = nats_credentials(config);
+  if (!credentials) return tl::unexpected(credentials.error());
+  std::string name = config.node;
+  if (name.empty()) {
+    std::array<char, 256> host{};
+    ::gethostname(host.data(), host.size() - 1);
+    name = fmt::format("{}:{}", host.data(), config.port);
+  }
+  return ClusterOptions{.bus = {.url = config.nats,
+                                .credentials = std::move(*credentials),
+                                .creds_file = config.nats_creds_file,
+                                .name = std::move(name),
+                                .replicas = config.stream_replicas},
+                        .processor = config.role == NodeRole::processor,
+                        .partitions = config.partitions,
+                        .durable_on = config.durable_on};
+}
+
 Result<std::unique_ptr<EventLog>> open_log(const ServerConfig& config, RecoveryReport& report) {
+  // An edge has no log, and its engine no sales.
+  if (config.role == NodeRole::edge) return std::make_unique<MemoryLog>();
   if (!config.in_memory) return open_rocks_log({.directory = config.data_dir}, report);
   report.notes.push_back("The log is in memory only: nothing of it outlives this process");
   return std::make_unique<MemoryLog>();
@@ -136,9 +166,19 @@ Result<std::unique_ptr<EventLog>> open_log(const ServerConfig& config, RecoveryR
 
 }  // namespace
 
-Result<void> serve(const ServerConfig& config,
+Result<void> serve(const ServerConfig& given,
                    const std::function<void(std::uint16_t, const Secrets&)>& on_ready,
                    const std::function<void()>& wait_for_stop) {
+  ServerConfig config = given;
+  if (config.role != NodeRole::alone) {
+    if (config.nats.empty()) {
+      return fail(Fault::invalid, "--role needs --nats, where the cluster's streams are");
+    }
+    if (config.in_memory || config.demo) {
+      return fail(Fault::invalid, "a node of a cluster is neither --in-memory nor a --demo");
+    }
+    config.in_memory = config.role == NodeRole::edge;
+  }
   Secrets secrets;
   for (const auto& [source, secret] : {std::pair{&config.operator_token, &secrets.operator_token},
                                        std::pair{&config.shop_token, &secrets.shop_token},
@@ -158,7 +198,7 @@ Result<void> serve(const ServerConfig& config,
     secrets.payment_secret = std::move(*loaded);
   }
   if (auto ok = check(secrets); !ok) return ok;
-  if (config.in_memory && !config.nats.empty()) {
+  if (config.role == NodeRole::alone && config.in_memory && !config.nats.empty()) {
     return fail(Fault::invalid,
                 "--nats needs a data directory, where the outbox waits: leave out --in-memory");
   }
@@ -194,6 +234,7 @@ Result<void> serve(const ServerConfig& config,
   }
   SequencerOptions options;
   options.snapshot_every = config.in_memory ? 0 : config.snapshot_every;
+  options.ordered_elsewhere = config.role != NodeRole::alone;
   auto engine = Engine::open(**log, clock, observers, options);
   if (!engine) return tl::unexpected(engine.error());
   if (config.demo) {
@@ -254,6 +295,17 @@ Result<void> serve(const ServerConfig& config,
                 }});
     office.hub = &*hub;
   }
+  std::unique_ptr<Cluster> cluster;
+  if (config.role != NodeRole::alone) {
+    auto cluster_with = cluster_options(config);
+    if (!cluster_with) return tl::unexpected(cluster_with.error());
+    auto joined = Cluster::join(std::move(*cluster_with), **engine, clock, board,
+                                config.role == NodeRole::processor ? log->get() : nullptr,
+                                [&office](std::size_t desk) { office.workers[desk]->wake(); });
+    if (!joined) return tl::unexpected(joined.error());
+    cluster = std::move(*joined);
+    office.cluster = cluster.get();
+  }
   Explainer explainer(**log, [&office](std::uint16_t origin, AnswerMail mail) {
     office.deliver(origin, std::move(mail));
   });
@@ -292,6 +344,7 @@ Result<void> serve(const ServerConfig& config,
         }
       });
     }
+    if (cluster) cluster->start();
     on_ready(listening->port, secrets);
     wait_for_stop();
     spdlog::info("Stopping: no new work, what was admitted is finished");
@@ -305,6 +358,7 @@ Result<void> serve(const ServerConfig& config,
     }
     (*engine)->snapshotter().stop();
   }
+  if (cluster) cluster->stop();
   if (projector) {
     dispatcher->stop();
     hub->stop();

@@ -42,20 +42,21 @@ class Nats:
     def _ready(self):
         assert self.process.poll() is None, "nats-server ended"
         with contextlib.suppress(OSError, AssertionError):
-            return "memory" in self.call("$JS.API.INFO")
+            # Servers of a cluster say nothing while they have no leader.
+            return "memory" in self.call("$JS.API.INFO", patience=1)
 
     def kill(self):
         self.process.kill()
         self.process.wait(PATIENCE)
 
-    def call(self, subject, body=None):
+    def call(self, subject, body=None, patience=PATIENCE):
         """A request of JetStream's API, in the protocol of NATS."""
-        with self.requests() as request:
+        with self.requests(patience) as request:
             return request(subject, body)
 
     @contextlib.contextmanager
-    def requests(self):
-        with socket.create_connection(("127.0.0.1", self.port), PATIENCE) as s, \
+    def requests(self, patience=PATIENCE):
+        with socket.create_connection(("127.0.0.1", self.port), patience) as s, \
                 s.makefile("rwb") as f:
             assert f.readline().startswith(b"INFO ")
             connect = {"verbose": False, "pedantic": False, "headers": True,

@@ -287,6 +287,8 @@ class OpenApi(Case):
                 call("get", path, 200)
             call("get", "/metrics", 200, token=shop)
             call("get", "/metrics", 401)
+            call("get", "/v1/cluster", 200, token=operator)
+            call("get", "/v1/cluster", 403, token=shop)
 
             terms = {"stock": 2, "hold_seconds": 120, "price": {"amount": 4900, "currency": "EUR"}}
             call("put", sale, 201, sku="demo", token=operator, body=terms)

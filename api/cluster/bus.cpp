@@ -1,0 +1,485 @@
+#include "api/cluster/bus.hpp"
+
+#include <fmt/format.h>
+#include <simdjson.h>
+#include <spdlog/spdlog.h>
+
+#include <atomic>
+#include <charconv>
+#include <map>
+#include <mutex>
+#include <shared_mutex>
+
+#include "projections/delivery/nats_client.hpp"
+
+namespace fairsale::api {
+
+namespace {
+
+using cluster::BatchNumber;
+using cluster::NodeId;
+using cluster::PartitionId;
+using cluster::Position;
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+constexpr milliseconds kConnectTimeout{2'000};
+constexpr milliseconds kRequestTimeout{2'000};
+constexpr milliseconds kReconnectWait{100};
+constexpr milliseconds kPingInterval{1'000};
+constexpr milliseconds kStreamHeartbeat{500};
+constexpr std::int64_t kNanos = 1'000'000;  // of a millisecond
+constexpr std::int64_t kForgetConsumerAfter = 30'000 * kNanos;
+
+constexpr std::string_view kStoredPrefix = "fairsale.stored.";
+constexpr std::string_view kRepliesPrefix = "fairsale.replies.";
+constexpr std::string_view kQueriesPrefix = "fairsale.queries.";
+constexpr const char* kShown = "fairsale.shown";
+constexpr const char* kShow = "fairsale.show";
+constexpr const char* kNodes = "fairsale.nodes";
+
+std::string stream_name(PartitionId p, std::uint16_t generation) {
+  return fmt::format("FAIRSALE_LOG_{}_{}", p.value, generation);
+}
+
+template <class T>
+bool parse(std::string_view text, T& out, int base = 10) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out, base);
+  return error == std::errc() && end == text.data() + text.size();
+}
+
+// "ORIGIN.NUMBER"
+bool parse_origin_and_number(std::string_view text, NodeId& origin, std::uint64_t& number) {
+  const std::size_t dot = text.find('.');
+  return dot != std::string_view::npos && parse(text.substr(0, dot), origin.value, 16) &&
+         parse(text.substr(dot + 1), number);
+}
+
+std::span<const std::byte> bytes_of(natsMsg* m) {
+  return {reinterpret_cast<const std::byte*>(natsMsg_GetData(m)),
+          static_cast<std::size_t>(natsMsg_GetDataLength(m))};
+}
+
+// What JetStream writes into the reply subject of a message that it delivers:
+// $JS.ACK.<stream>.<consumer>.<deliveries>.<sequence>.<its consumer's>.<time>.<pending>, and with a
+// domain and an account two tokens more before the stream.
+struct Metadata {
+  std::uint64_t sequence = 0;
+  std::int64_t nanoseconds = 0;
+};
+std::optional<Metadata> metadata_of(const char* reply) {
+  if (reply == nullptr) return std::nullopt;
+  std::string_view rest(reply);
+  std::array<std::string_view, 16> tokens;
+  std::size_t n = 0;
+  while (n < tokens.size()) {
+    const std::size_t dot = rest.find('.');
+    tokens[n++] = rest.substr(0, dot);
+    if (dot == std::string_view::npos) break;
+    rest.remove_prefix(dot + 1);
+  }
+  if (n < 9 || tokens[0] != "$JS" || tokens[1] != "ACK") return std::nullopt;
+  const std::size_t shift = n == 9 ? 0 : 2;
+  Metadata m;
+  if (!parse(tokens[5 + shift], m.sequence) || !parse(tokens[7 + shift], m.nanoseconds)) {
+    return std::nullopt;
+  }
+  return m;
+}
+
+class NatsBus;
+
+enum class Kind : std::uint8_t { messages, stored, answers, queries, replies, shown, show, nodes };
+
+struct Hearing {
+  NatsBus* bus = nullptr;
+  Kind kind = Kind::messages;
+  NodeId origin;
+  PartitionId partition;
+  std::uint16_t generation = 0;
+  std::uint64_t run = 0;
+  std::atomic<bool> over{false};
+};
+
+class NatsBus final : public Bus {
+ public:
+  NatsBus(BusOptions options, BusListener& listener)
+      : options_(std::move(options)), listener_(listener) {}
+  ~NatsBus() override { close(); }
+
+  Result<void> connect() {
+    natsOptions* made = nullptr;
+    natsStatus s = natsOptions_Create(&made);
+    const NatsOptionsPtr options(made);
+    const auto then = [&](natsStatus next) {
+      if (s == NATS_OK) s = next;
+    };
+    if (s == NATS_OK) {
+      then(set_nats_servers(made, options_.url));
+      then(set_nats_credentials(made, options_.credentials, options_.creds_file));
+      then(natsOptions_SetName(made, options_.name.c_str()));
+      then(natsOptions_SetTimeout(made, kConnectTimeout.count()));
+      then(natsOptions_SetPingInterval(made, kPingInterval.count()));
+      then(natsOptions_SetMaxPingsOut(made, 1));
+      then(natsOptions_SetAllowReconnect(made, true));
+      then(natsOptions_SetMaxReconnect(made, -1));
+      then(natsOptions_SetReconnectWait(made, kReconnectWait.count()));
+      then(natsOptions_SetReconnectJitter(made, kReconnectWait.count() / 2,
+                                          kReconnectWait.count() / 2));
+      // What cannot be sent now is not sent: by the time it could be, nobody waits for it.
+      then(natsOptions_SetReconnectBufSize(made, 1));
+      then(natsOptions_SetWriteDeadline(made, kConnectTimeout.count()));
+      then(natsOptions_SetSendAsap(made, true));
+      then(natsOptions_SetErrorHandler(made, on_error, nullptr));
+      then(natsOptions_SetDisconnectedCB(made, on_disconnected, this));
+      then(natsOptions_SetReconnectedCB(made, on_reconnected, this));
+    }
+    if (s == NATS_OK) {
+      natsConnection* connection = nullptr;
+      s = natsConnection_Connect(&connection, made);
+      connection_.reset(connection);
+    }
+    if (s != NATS_OK) return nats_failure("cannot connect", s);
+    jsOptions js;
+    jsOptions_Init(&js);
+    js.Wait = kRequestTimeout.count();
+    jsCtx* context = nullptr;
+    s = natsConnection_JetStream(&context, connection_.get(), &js);
+    if (s != NATS_OK) return nats_failure("JetStream cannot be used", s);
+    context_.reset(context);
+    return {};
+  }
+
+  Result<void> ensure_stream(PartitionId p, std::uint16_t generation) override {
+    const std::string name = stream_name(p, generation);
+    const std::string subject = fmt::format("fairsale.log.{}.{}", p.value, generation);
+    const char* subjects[] = {subject.c_str()};
+    jsStreamConfig config;
+    jsStreamConfig_Init(&config);
+    config.Name = name.c_str();
+    config.Subjects = subjects;
+    config.SubjectsLen = 1;
+    config.Replicas = options_.replicas;
+    config.MaxBytes = options_.stream_bytes;
+    config.DenyDelete = true;
+    config.Duplicates = 1'000 * kNanos;  // not used; its memory is not needed either
+    jsErrCode code{};
+    const natsStatus s = js_AddStream(nullptr, context_.get(), &config, nullptr, &code);
+    if (s == NATS_OK || code == JSStreamNameExistErr) return {};
+    return nats_failure(fmt::format("the stream {} cannot be made", name), s);
+  }
+
+  Result<std::optional<Bounds>> bounds(PartitionId p, std::uint16_t generation) override {
+    jsStreamInfo* info = nullptr;
+    jsErrCode code{};
+    const natsStatus s =
+        js_GetStreamInfo(&info, context_.get(), stream_name(p, generation).c_str(), nullptr, &code);
+    std::optional<Bounds> out;
+    if (s == NATS_OK) out = Bounds{info->State.FirstSeq, info->State.LastSeq};
+    jsStreamInfo_Destroy(info);
+    if (s != NATS_OK && s != NATS_NOT_FOUND) {
+      return nats_failure("streams cannot be looked at", s);
+    }
+    return out;
+  }
+
+  Result<void> follow(PartitionId p, Position next, std::uint64_t run) override {
+    {
+      const std::scoped_lock lock(mutex_);
+      drop(following_[p].hearing);
+      following_[p].heard.store(steady_clock::now().time_since_epoch().count());
+    }
+    natsInbox* made = nullptr;
+    if (natsStatus s = natsInbox_Create(&made); s != NATS_OK) {
+      return nats_failure("an inbox", s);
+    }
+    const std::string inbox(made);
+    natsInbox_Destroy(made);
+    Hearing what{.bus = this,
+                 .kind = Kind::messages,
+                 .partition = p,
+                 .generation = next.generation,
+                 .run = run};
+    auto hearing = subscribe(inbox, nullptr, what);
+    if (!hearing) return tl::unexpected(hearing.error());
+    {
+      const std::scoped_lock lock(mutex_);
+      following_[p].hearing = *hearing;
+    }
+    jsConsumerConfig config;
+    jsConsumerConfig_Init(&config);
+    config.DeliverSubject = inbox.c_str();
+    config.DeliverPolicy = js_DeliverByStartSequence;
+    config.OptStartSeq = next.sequence;
+    config.AckPolicy = js_AckNone;
+    config.FlowControl = true;
+    config.Heartbeat = kStreamHeartbeat.count() * kNanos;
+    config.InactiveThreshold = kForgetConsumerAfter;
+    config.Replicas = 1;
+    config.MemoryStorage = true;
+    jsErrCode code{};
+    const natsStatus s = js_AddConsumer(
+        nullptr, context_.get(), stream_name(p, next.generation).c_str(), &config, nullptr, &code);
+    if (s != NATS_OK) {
+      return nats_failure(
+          fmt::format("the stream {} cannot be followed", stream_name(p, next.generation)), s);
+    }
+    return {};
+  }
+
+  milliseconds silent(PartitionId p) const override {
+    const std::scoped_lock lock(mutex_);
+    const auto it = following_.find(p);
+    if (it == following_.end()) return milliseconds::max();
+    const steady_clock::time_point heard{steady_clock::duration{it->second.heard.load()}};
+    return std::chrono::duration_cast<milliseconds>(steady_clock::now() - heard);
+  }
+
+  Result<std::optional<Bytes>> fetch(PartitionId p, Position at) override {
+    natsMsg* got = nullptr;
+    jsErrCode code{};
+    const natsStatus s = js_GetMsg(&got, context_.get(), stream_name(p, at.generation).c_str(),
+                                   at.sequence, nullptr, &code);
+    const NatsMessagePtr message(got);
+    if (s == NATS_NOT_FOUND) return std::optional<Bytes>{};
+    if (s != NATS_OK) return nats_failure("a message cannot be looked at", s);
+    const auto bytes = bytes_of(got);
+    return std::optional(Bytes(bytes.begin(), bytes.end()));
+  }
+
+  bool publish_batch(PartitionId p, std::uint16_t generation, NodeId origin, BatchNumber number,
+                     std::span<const std::byte> bytes) override {
+    const auto subject = fmt::format("fairsale.log.{}.{}", p.value, generation);
+    const auto reply = fmt::format("{}{:x}.{}", kStoredPrefix, origin.value, number.value);
+    return natsConnection_PublishRequest(connection_.get(), subject.c_str(), reply.c_str(),
+                                         bytes.data(), static_cast<int>(bytes.size())) == NATS_OK;
+  }
+
+  void publish_answers(NodeId origin, std::span<const std::byte> bytes) override {
+    publish(fmt::format("fairsale.answers.{:x}", origin.value), bytes);
+  }
+
+  bool publish_query(PartitionId p, NodeId origin, std::uint64_t number,
+                     std::span<const std::byte> bytes) override {
+    const auto subject = fmt::format("{}{}", kQueriesPrefix, p.value);
+    const auto reply = fmt::format("{}{:x}.{}", kRepliesPrefix, origin.value, number);
+    return natsConnection_PublishRequest(connection_.get(), subject.c_str(), reply.c_str(),
+                                         bytes.data(), static_cast<int>(bytes.size())) == NATS_OK;
+  }
+
+  void publish_reply(std::string_view reply_to, std::span<const std::byte> bytes) override {
+    publish(std::string(reply_to), bytes);
+  }
+  void publish_shown(std::span<const std::byte> bytes) override { publish(kShown, bytes); }
+  void ask_to_show() override { publish(kShow, {}); }
+  void publish_heartbeat(std::span<const std::byte> bytes) override { publish(kNodes, bytes); }
+
+  Result<void> hear_origin(NodeId origin) override {
+    for (const auto& [kind, subject] :
+         {std::pair{Kind::stored, fmt::format("{}{:x}.*", kStoredPrefix, origin.value)},
+          std::pair{Kind::answers, fmt::format("fairsale.answers.{:x}", origin.value)},
+          std::pair{Kind::replies, fmt::format("{}{:x}.*", kRepliesPrefix, origin.value)}}) {
+      if (auto ok = hear(subject, nullptr, {.bus = this, .kind = kind, .origin = origin}); !ok) {
+        return ok;
+      }
+    }
+    return {};
+  }
+  Result<void> hear_queries(PartitionId p) override {
+    return hear(fmt::format("{}{}", kQueriesPrefix, p.value), "processors",
+                {.bus = this, .kind = Kind::queries, .partition = p});
+  }
+  Result<void> hear_shown() override {
+    return hear(kShown, nullptr, {.bus = this, .kind = Kind::shown});
+  }
+  Result<void> hear_show() override {
+    return hear(kShow, nullptr, {.bus = this, .kind = Kind::show});
+  }
+  Result<void> hear_heartbeats() override {
+    return hear(kNodes, nullptr, {.bus = this, .kind = Kind::nodes});
+  }
+
+  void close() override {
+    {
+      const std::unique_lock lock(calls_);
+      closed_ = true;
+    }
+    if (connection_) natsConnection_Close(connection_.get());
+    const std::scoped_lock lock(mutex_);
+    following_.clear();
+    kept_.clear();
+    context_.reset();
+    connection_.reset();
+  }
+
+ private:
+  // A subscription, and what its callback is given; both live until the library is done with it.
+  struct Subscribed {
+    NatsSubscriptionPtr subscription;
+    Hearing* hearing = nullptr;
+  };
+  struct Following {
+    std::shared_ptr<Subscribed> hearing;
+    std::atomic<steady_clock::rep> heard{0};
+  };
+
+  static void on_error(natsConnection*, natsSubscription*, natsStatus s, void*) {
+    spdlog::warn("NATS: {}", natsStatus_GetText(s));
+  }
+  static void on_disconnected(natsConnection*, void* self) {
+    static_cast<NatsBus*>(self)->connection(false);
+  }
+  static void on_reconnected(natsConnection*, void* self) {
+    static_cast<NatsBus*>(self)->connection(true);
+  }
+  void connection(bool up) {
+    const std::shared_lock lock(calls_);
+    if (!closed_) listener_.on_connection(up);
+  }
+
+  void publish(const std::string& subject, std::span<const std::byte> bytes) {
+    (void)natsConnection_Publish(connection_.get(), subject.c_str(), bytes.data(),
+                                 static_cast<int>(bytes.size()));
+  }
+
+  static void drop(std::shared_ptr<Subscribed>& s) {
+    if (!s) return;
+    s->hearing->over = true;
+    natsSubscription_Unsubscribe(s->subscription.get());
+    s.reset();
+  }
+
+  Result<std::shared_ptr<Subscribed>> subscribe(const std::string& subject, const char* queue,
+                                                const Hearing& what) {
+    auto hearing = std::make_unique<Hearing>();
+    hearing->bus = what.bus;
+    hearing->kind = what.kind;
+    hearing->origin = what.origin;
+    hearing->partition = what.partition;
+    hearing->generation = what.generation;
+    hearing->run = what.run;
+    natsSubscription* made = nullptr;
+    const natsStatus s =
+        queue == nullptr ? natsConnection_Subscribe(&made, connection_.get(), subject.c_str(),
+                                                    on_msg, hearing.get())
+                         : natsConnection_QueueSubscribe(&made, connection_.get(), subject.c_str(),
+                                                         queue, on_msg, hearing.get());
+    if (s != NATS_OK) return nats_failure("cannot subscribe", s);
+    auto out = std::make_shared<Subscribed>();
+    out->subscription.reset(made);
+    out->hearing = hearing.get();
+    natsSubscription_SetOnCompleteCB(
+        made, [](void* it) { delete static_cast<Hearing*>(it); }, hearing.release());
+    return out;
+  }
+
+  Result<void> hear(const std::string& subject, const char* queue, const Hearing& what) {
+    auto made = subscribe(subject, queue, what);
+    if (!made) return tl::unexpected(made.error());
+    const std::scoped_lock lock(mutex_);
+    kept_.push_back(std::move(*made));
+    return {};
+  }
+
+  static void on_msg(natsConnection*, natsSubscription*, natsMsg* msg, void* closure) {
+    const NatsMessagePtr kept(msg);
+    auto& h = *static_cast<Hearing*>(closure);
+    const std::shared_lock lock(h.bus->calls_);
+    if (h.bus->closed_ || h.over) return;
+    h.bus->heard(h, msg);
+  }
+
+  void heard(const Hearing& h, natsMsg* m) {
+    switch (h.kind) {
+      case Kind::messages: return heard_message(h, m);
+      case Kind::stored: return heard_stored(m);
+      case Kind::answers: return listener_.on_answers(h.origin, bytes_of(m));
+      case Kind::queries: {
+        const char* reply = natsMsg_GetReply(m);
+        if (reply != nullptr) listener_.on_query(h.partition, bytes_of(m), reply);
+        return;
+      }
+      case Kind::replies: {
+        NodeId origin;
+        std::uint64_t number = 0;
+        const std::string_view subject = natsMsg_GetSubject(m);
+        if (!parse_origin_and_number(subject.substr(kRepliesPrefix.size()), origin, number)) return;
+        listener_.on_reply(origin, number,
+                           natsMsg_IsNoResponders(m) ? std::span<const std::byte>{} : bytes_of(m));
+        return;
+      }
+      case Kind::shown: return listener_.on_shown(bytes_of(m));
+      case Kind::show: return listener_.on_show();
+      case Kind::nodes: return listener_.on_heartbeat(bytes_of(m));
+    }
+  }
+
+  void heard_message(const Hearing& h, natsMsg* m) {
+    {
+      const std::scoped_lock lock(mutex_);
+      following_[h.partition].heard.store(steady_clock::now().time_since_epoch().count());
+    }
+    const char* reply = natsMsg_GetReply(m);
+    const auto metadata = metadata_of(reply);
+    if (!metadata) {
+      // A heartbeat, or the question whether we keep up: the answer says that all before it has
+      // been taken.
+      const char* stalled = nullptr;
+      if (natsMsgHeader_Get(m, "Nats-Consumer-Stalled", &stalled) == NATS_OK) reply = stalled;
+      if (reply != nullptr) (void)natsConnection_Publish(connection_.get(), reply, nullptr, 0);
+      return;
+    }
+    listener_.on_message({.partition = h.partition,
+                          .position = {h.generation, metadata->sequence},
+                          .time = Timestamp{metadata->nanoseconds / kNanos},
+                          .bytes = bytes_of(m)},
+                         h.run);
+  }
+
+  void heard_stored(natsMsg* m) {
+    NodeId origin;
+    BatchNumber number;
+    const std::string_view subject = natsMsg_GetSubject(m);
+    if (!parse_origin_and_number(subject.substr(kStoredPrefix.size()), origin, number.value))
+      return;
+    std::optional<Position> at;
+    if (!natsMsg_IsNoResponders(m)) {
+      // {"stream":"FAIRSALE_LOG_0_0","seq":17} or {"error":…}
+      thread_local simdjson::dom::parser parser;
+      simdjson::dom::element ack;
+      std::string_view stream;
+      std::uint64_t sequence = 0;
+      const auto bytes = bytes_of(m);
+      if (parser.parse(reinterpret_cast<const char*>(bytes.data()), bytes.size()).get(ack) ==
+              simdjson::SUCCESS &&
+          ack["stream"].get(stream) == simdjson::SUCCESS &&
+          ack["seq"].get(sequence) == simdjson::SUCCESS) {
+        std::uint16_t generation = 0;
+        if (parse(stream.substr(stream.rfind('_') + 1), generation)) at = {generation, sequence};
+      }
+    }
+    listener_.on_stored(origin, number, at);
+  }
+
+  const BusOptions options_;
+  BusListener& listener_;
+  NatsConnectionPtr connection_;
+  NatsContextPtr context_;
+
+  std::shared_mutex calls_;  // held, shared, while the listener is called
+  bool closed_ = false;
+
+  mutable std::mutex mutex_;
+  std::map<PartitionId, Following> following_;
+  std::vector<std::shared_ptr<Subscribed>> kept_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Bus>> connect_nats(BusOptions options, BusListener& listener) {
+  auto bus = std::make_unique<NatsBus>(std::move(options), listener);
+  if (auto ok = bus->connect(); !ok) return tl::unexpected(ok.error());
+  return bus;
+}
+
+}  // namespace fairsale::api

@@ -1,0 +1,110 @@
+// The cluster's way over NATS: the streams that order batches, and the subjects by which nodes
+// talk.
+//
+//   stream FAIRSALE_LOG_P_G, subject fairsale.log.P.G   batches of partition P, generation G
+//   fairsale.stored.ORIGIN.NUMBER                       JetStream's acknowledgements of batches
+//   fairsale.answers.ORIGIN                             processors' answers to them
+//   fairsale.queries.P                                  requests for any processor of P
+//   fairsale.replies.ORIGIN.NUMBER                      its reply to one
+//   fairsale.shown                                      how sales look
+//   fairsale.show                                       a request to show all of them
+//   fairsale.nodes                                      heartbeats
+//
+// Streams are made when they are not there, and never altered. Everything else is lost when nobody
+// listens, or when a connection is: whoever needs an answer asks again.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "api/cluster/wire.hpp"
+#include "core/cluster/follower.hpp"
+#include "core/log/result.hpp"
+
+namespace fairsale::api {
+
+struct BusOptions {
+  std::string url;  // as in NatsOptions
+  std::string credentials;
+  std::string creds_file;
+  std::string name;                                   // of this node, as NATS shows it
+  std::uint32_t replicas = 3;                         // of a stream
+  std::int64_t stream_bytes = std::int64_t{4} << 30;  // of one; then its oldest messages go
+};
+
+// Who hears what comes. Called by threads of the library, each kind by one at a time; a call that
+// does not return holds back what comes next of its kind.
+class BusListener {
+ public:
+  virtual void on_message(const cluster::Delivered&, std::uint64_t run) = 0;
+  virtual void on_stored(cluster::NodeId origin, cluster::BatchNumber,
+                         std::optional<cluster::Position>) = 0;  // nothing: it is not stored
+  virtual void on_answers(cluster::NodeId origin, std::span<const std::byte>) = 0;
+  virtual void on_query(cluster::PartitionId, std::span<const std::byte>,
+                        std::string_view reply_to) = 0;
+  virtual void on_reply(cluster::NodeId origin, std::uint64_t number,
+                        std::span<const std::byte>) = 0;
+  virtual void on_shown(std::span<const std::byte>) = 0;
+  virtual void on_show() = 0;
+  virtual void on_heartbeat(std::span<const std::byte>) = 0;
+  virtual void on_connection(bool up) = 0;
+
+ protected:
+  ~BusListener() = default;
+};
+
+// Thread-safe. Nothing waits for the network but connect(), ensure_stream(), follow() and fetch().
+class Bus {
+ public:
+  virtual ~Bus() = default;
+
+  // Makes the stream of that generation if it is not there.
+  virtual Result<void> ensure_stream(cluster::PartitionId, std::uint16_t generation) = 0;
+  // What it holds: sequence numbers from first to last, none when last is less than first. Nothing
+  // when it is not there.
+  struct Bounds {
+    std::uint64_t first = 1;
+    std::uint64_t last = 0;
+  };
+  virtual Result<std::optional<Bounds>> bounds(cluster::PartitionId, std::uint16_t generation) = 0;
+
+  // Delivers a partition's messages from `next` on to the listener, instead of what was asked for
+  // before; some of that may still come. `run` is told with each. `silent()` tells when it has
+  // stopped delivering.
+  virtual Result<void> follow(cluster::PartitionId, cluster::Position next, std::uint64_t run) = 0;
+  // How long nothing was heard of a partition's stream, which speaks at least each half second.
+  virtual std::chrono::milliseconds silent(cluster::PartitionId) const = 0;
+  // One message of a stream. Nothing when it is not there.
+  virtual Result<std::optional<Bytes>> fetch(cluster::PartitionId, cluster::Position) = 0;
+
+  // False: it was not sent.
+  virtual bool publish_batch(cluster::PartitionId, std::uint16_t generation, cluster::NodeId origin,
+                             cluster::BatchNumber, std::span<const std::byte>) = 0;
+  virtual void publish_answers(cluster::NodeId origin, std::span<const std::byte>) = 0;
+  virtual bool publish_query(cluster::PartitionId, cluster::NodeId origin, std::uint64_t number,
+                             std::span<const std::byte>) = 0;
+  virtual void publish_reply(std::string_view reply_to, std::span<const std::byte>) = 0;
+  virtual void publish_shown(std::span<const std::byte>) = 0;
+  virtual void ask_to_show() = 0;
+  virtual void publish_heartbeat(std::span<const std::byte>) = 0;
+
+  // What this node listens to.
+  virtual Result<void> hear_origin(cluster::NodeId) = 0;  // acknowledgements, answers, replies
+  virtual Result<void> hear_queries(cluster::PartitionId) = 0;
+  virtual Result<void> hear_shown() = 0;
+  virtual Result<void> hear_show() = 0;
+  virtual Result<void> hear_heartbeats() = 0;
+
+  // After this nobody is called any more.
+  virtual void close() = 0;
+};
+
+// Connects. Fails when no server answers; later it reconnects by itself, for ever.
+Result<std::unique_ptr<Bus>> connect_nats(BusOptions, BusListener&);
+
+}  // namespace fairsale::api

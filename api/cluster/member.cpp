@@ -1,0 +1,520 @@
+#include "api/cluster/member.hpp"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+
+#include "api/http/problem.hpp"
+
+namespace fairsale::api {
+
+namespace {
+
+using cluster::AnswerGate;
+using cluster::Asker;
+using cluster::BatchNumber;
+using cluster::Delivered;
+using cluster::NodeId;
+using cluster::PartitionId;
+using cluster::Position;
+
+constexpr std::size_t kInboxBytes = std::size_t{32} << 20;  // of messages
+constexpr std::size_t kOthers = 65'536;                     // beyond these no query is taken
+constexpr std::size_t kMessagesPerTurn = Sequencer::kMaxBlocks;
+// So that the answers to a batch fit into one message too.
+constexpr std::uint32_t kEventsPerBatch = 1'000;
+constexpr std::size_t kRoomForOthers = 64 * kEventsPerBatch;
+constexpr Duration kTickEvery{10};
+constexpr Duration kTickPatience{500};  // for a tick to have an effect
+constexpr Duration kRankDelay{30};
+constexpr Duration kShowEvery{50};
+constexpr std::size_t kShowPerTurn = 256;
+constexpr std::chrono::milliseconds kRewindPatience{2'000};
+constexpr Duration kLookEvery{20};
+constexpr Duration kIdle{1'000};
+constexpr Duration kAskAgain{400};
+
+Duration later(Duration now, Duration by) { return Duration{now.value + by.value}; }
+
+Rendered unavailable(std::string& body, std::string_view detail) {
+  body.clear();
+  http::append_problem(body, {503, "overloaded", "Overloaded", detail}, {});
+  return {503, http::kProblemJson, "Retry-After: 1\r\n", body};
+}
+
+}  // namespace
+
+Member::Member(Bus& bus, Sequencer& shard, const Clock& clock, MemberOptions options, Wake wake)
+    : bus_(bus),
+      shard_(shard),
+      clock_(clock),
+      options_(options),
+      wake_(std::move(wake)),
+      generations_(options.partitions.count),
+      gate_({.durable_on = options.durable_on, .patience = options.patience}),
+      follower_(shard, options.partitions) {}
+
+// ---- As an origin
+
+bool Member::submit(SkuId sku, const Event& event, const Reply& reply) {
+  if (waiting_ >= options_.inbox_limit) return false;
+  Queue& q = queues_[sku.value];
+  q.waiting.emplace_back(event, reply);
+  ++waiting_;
+  list(sku, q);
+  return true;
+}
+
+void Member::list(SkuId sku, Queue& q) {
+  if (q.listed || q.waiting.empty()) return;
+  q.listed = true;
+  ready_.push_back(sku);
+}
+
+void Member::publish(MemberDesk& desk) {
+  const Duration now = clock_.now().steady;
+  std::size_t kept = 0;
+  for (std::size_t r = 0; r < ready_.size(); ++r) {
+    const SkuId sku = ready_[r];
+    Queue& q = queues_[sku.value];
+    q.listed = false;
+    const PartitionId partition = options_.partitions.of(sku);
+    std::size_t done = 0;
+    while (done < q.waiting.size() && q.under_way < options_.batches_under_way) {
+      const auto number = gate_.await(now);
+      if (!number) break;
+      builder_.begin(sku, options_.origin);
+      Batch batch{sku, {}};
+      while (done < q.waiting.size() && builder_.count() < kEventsPerBatch &&
+             builder_.add(q.waiting[done].first)) {
+        batch.replies.push_back(q.waiting[done++].second);
+      }
+      Mark known = q.known;
+      if (const Head* head = shard_.head(sku); options_.processor && head != nullptr) {
+        known = Mark::of(*head);
+      }
+      waiting_ -= batch.replies.size();
+      if (!bus_.publish_batch(partition, generations_[partition.value], options_.origin, *number,
+                              builder_.finish(*number, known))) {
+        gate_.forget(*number);
+        for (const Reply& reply : batch.replies) desk.give_up(reply, false);
+        continue;
+      }
+      ++q.under_way;
+      batches_.emplace(number->value, std::move(batch));
+    }
+    q.waiting.erase(q.waiting.begin(), q.waiting.begin() + static_cast<std::ptrdiff_t>(done));
+    // What waits for a batch to come back is listed again by that.
+    if (!q.waiting.empty() && q.under_way == 0) {
+      q.listed = true;
+      ready_[kept++] = sku;
+    }
+  }
+  ready_.resize(kept);
+}
+
+void Member::heard(BatchNumber number, AnswerGate::Heard what, MemberDesk& desk) {
+  if (what == AnswerGate::Heard::released) return release(number, desk);
+  if (what == AnswerGate::Heard::disagreed) {
+    spdlog::error(
+        "Processors differ about a batch: their logs have parted (fairsale diff shows "
+        "where); nothing is acknowledged that not {} of them have",
+        options_.durable_on);
+  }
+}
+
+void Member::release(BatchNumber number, MemberDesk& desk) {
+  auto node = batches_.extract(number.value);
+  if (node.empty()) return;
+  const Batch& batch = node.mapped();
+  std::span<const std::byte> content = gate_.content();
+  for (const Reply& reply : batch.replies) {
+    if (const auto answer = take_rendered(content)) {
+      desk.give(reply, *answer);
+    } else {
+      desk.give_up(reply, true);
+    }
+  }
+  Queue& q = queues_[batch.sku.value];
+  --q.under_way;
+  list(batch.sku, q);
+}
+
+void Member::lose(BatchNumber number, MemberDesk& desk) {
+  auto node = batches_.extract(number.value);
+  if (node.empty()) return;
+  const Batch& batch = node.mapped();
+  for (const Reply& reply : batch.replies) desk.give_up(reply, true);
+  Queue& q = queues_[batch.sku.value];
+  --q.under_way;
+  list(batch.sku, q);
+}
+
+void Member::handle(const Stored& s, MemberDesk& desk) {
+  if (s.position) return heard(s.number, gate_.stored(s.number, *s.position), desk);
+  // It is in no stream, and will not be.
+  auto node = batches_.extract(s.number.value);
+  if (node.empty()) return;
+  gate_.forget(s.number);
+  for (const Reply& reply : node.mapped().replies) desk.give_up(reply, false);
+  Queue& q = queues_[node.mapped().sku.value];
+  --q.under_way;
+  list(node.mapped().sku, q);
+}
+
+void Member::handle(const Bytes& bytes, MemberDesk& desk) {
+  const auto answers = cluster::parse_answers(bytes);
+  if (!answers) return;
+  const auto what = gate_.answered(*answers);
+  if (what == AnswerGate::Heard::released) {
+    // It completed those that agree, so this is where the log of all of them stood.
+    Mark& known = queues_[answers->head.sku.value].known;
+    if (answers->head.mark.seq > known.seq) known = answers->head.mark;
+  }
+  heard(answers->head.number, what, desk);
+}
+
+void Member::handle(const Known& k, MemberDesk&) {
+  Mark& known = queues_[k.sku.value].known;
+  if (k.mark.seq > known.seq) known = k.mark;
+}
+
+bool Member::forward(const Query& q) {
+  if (forwarded_.size() >= options_.queries_under_way) return false;
+  const SkuId sku = sku_id(q.sku.view());
+  const Duration now = clock_.now().steady;
+  Forwarded f{.reply = {.origin = q.origin, .kind = Reply::Kind::attempt, .ticket = q.ticket},
+              .partition = options_.partitions.of(sku),
+              .query = {},
+              .deadline = later(now, options_.patience),
+              .ask_again = later(now, kAskAgain)};
+  // No processor may answer that has not come to what clients of this node know.
+  Query asked = q;
+  if (const auto it = queues_.find(sku.value); it != queues_.end()) {
+    asked.min_seq = std::max(asked.min_seq, it->second.known.seq);
+  }
+  append_query(f.query, asked);
+  const std::uint64_t number = ++query_number_;
+  if (!bus_.publish_query(f.partition, options_.origin, number, f.query)) return false;
+  forwarded_.emplace(number, std::move(f));
+  return true;
+}
+
+void Member::ask_again(MemberDesk& desk) {
+  const Duration now = clock_.now().steady;
+  while (!forwarded_.empty() && forwarded_.begin()->second.deadline <= now) {
+    desk.give_up(forwarded_.begin()->second.reply, true);
+    forwarded_.erase(forwarded_.begin());
+  }
+  for (auto& [number, f] : forwarded_) {
+    if (f.ask_again > now) {
+      if (f.deadline > later(now, Duration{options_.patience.value - kAskAgain.value})) break;
+      continue;
+    }
+    (void)bus_.publish_query(f.partition, options_.origin, number, f.query);
+    f.ask_again = later(now, kAskAgain);
+  }
+}
+
+void Member::handle(const Replied& r, MemberDesk& desk) {
+  auto node = forwarded_.extract(r.number);
+  if (node.empty()) return;
+  std::span<const std::byte> bytes(r.bytes);
+  if (const auto answer = take_rendered(bytes)) {
+    desk.give(node.mapped().reply, *answer);
+  } else {
+    desk.give_up(node.mapped().reply, false);
+  }
+}
+
+// ---- As a processor
+
+Result<TurnReport> Member::take(MemberDesk& desk) {
+  delivered_.clear();
+  std::size_t end = next_message_;
+  for (; end < taken_.messages.size() && delivered_.size() < kMessagesPerTurn; ++end) {
+    const Message& m = taken_.messages[end];
+    const auto run = runs_.find(m.partition);
+    if (run == runs_.end() || run->second != m.run) continue;
+    delivered_.push_back({m.partition, m.position, m.time, m.bytes});
+  }
+  TurnReport report;
+  std::span<const Delivered> left(delivered_);
+  while (!left.empty()) {
+    const auto n = follower_.take(left, desk);
+    if (!n) return tl::unexpected(n.error());
+    left = left.subspan(*n);
+    const TurnReport& part = follower_.report();
+    report.events += part.events;
+    report.blocks += part.blocks;
+    report.bytes += part.bytes;
+    report.snapshots += part.snapshots;
+    if (part.snapshot_error) report.snapshot_error = part.snapshot_error;
+  }
+  next_message_ = end;
+  return report;
+}
+
+void Member::tell(const Rendered& answer) {
+  if (content_.size() + answer.headers.size() + answer.body.size() + kRoomForOthers >
+      cluster::kMaxAnswersBytes) {
+    append_rendered(content_, {.status = 503, .content_type = {}, .headers = {}, .body = {}});
+    return;
+  }
+  append_rendered(content_, answer);
+}
+
+void Member::told(const Ordered& m, const Head& after) {
+  if (std::find(to_show_.begin(), to_show_.end(), m.sku) == to_show_.end()) {
+    to_show_.push_back(m.sku);
+  }
+  if (m.tickets.empty()) return;
+  const Asker asker = Asker::of(m.tickets[0]);
+  message_.clear();
+  cluster::append_answers(message_,
+                          {.node = options_.node,
+                           .number = asker.number,
+                           .sku = m.sku,
+                           .position = m.position,
+                           .mark = Mark::of(after)},
+                          content_);
+  content_.clear();
+  if (asker.origin == options_.origin) {
+    own_.push_back(message_);
+  } else {
+    bus_.publish_answers(asker.origin, message_);
+  }
+}
+
+void Member::tick() {
+  const Duration now = clock_.now().steady;
+  if (now < next_tick_) return;
+  next_tick_ = later(now, kTickEvery);
+  overdue_.clear();
+  shard_.take_overdue(Duration{kRankDelay.value * rank_.load()}, kTickPatience, overdue_);
+  for (const SkuId sku : overdue_) {
+    const PartitionId p = options_.partitions.of(sku);
+    builder_.begin(sku, NodeId{0});
+    builder_.add(TimePassed{});
+    (void)bus_.publish_batch(p, generations_[p.value], options_.origin, BatchNumber{0},
+                             builder_.finish(BatchNumber{0}, Mark::of(*shard_.head(sku))));
+  }
+}
+
+void Member::show(MemberDesk& desk) {
+  bool all = false;
+  {
+    const std::scoped_lock lock(mutex_);
+    all = std::exchange(show_all_, false);
+  }
+  if (all) {
+    shard_.for_each_head([&](SkuId sku, const Head&) {
+      if (std::find(to_show_.begin(), to_show_.end(), sku) == to_show_.end()) {
+        to_show_.push_back(sku);
+      }
+      shown_.erase(sku);
+    });
+  }
+  const Duration now = clock_.now().steady;
+  std::size_t kept = 0;
+  std::size_t sent = 0;
+  for (const SkuId sku : to_show_) {
+    const auto last = shown_.find(sku);
+    if (sent == kShowPerTurn ||
+        (last != shown_.end() && now.value - last->second.value < kShowEvery.value)) {
+      to_show_[kept++] = sku;
+      continue;
+    }
+    const auto look = desk.look_of(sku);
+    const Head* head = shard_.head(sku);
+    if (look == nullptr || head == nullptr) continue;
+    message_.clear();
+    append_shown(message_, *look, Mark::of(*head));
+    bus_.publish_shown(message_);
+    shown_[sku] = now;
+    ++sent;
+  }
+  to_show_.resize(kept);
+}
+
+void Member::handle(const Asked& a, MemberDesk& desk) {
+  auto query = parse_query(a.query);
+  if (!query) return;  // of a newer version, perhaps: its sender gives up
+  std::string body;
+  if (free_slots_.empty() && slots_.size() >= options_.queries_under_way) {
+    message_.clear();
+    append_rendered(message_, unavailable(body, "Too many requests wait at this processor."));
+    bus_.publish_reply(a.reply_to, message_);
+    return;
+  }
+  std::uint32_t slot = 0;
+  if (free_slots_.empty()) {
+    slot = static_cast<std::uint32_t>(slots_.size());
+    slots_.emplace_back();
+    slot_generations_.push_back(0);
+  } else {
+    slot = free_slots_.back();
+    free_slots_.pop_back();
+  }
+  slots_[slot] = a.reply_to;
+  slot_generations_[slot] = ++slot_generation_;
+  desk.take_forwarded(std::move(*query), {slot, slot_generations_[slot], 0});
+}
+
+void Member::reply_forwarded(http::Ticket slot, const Rendered& answer) {
+  if (slot.connection >= slots_.size() || slot_generations_[slot.connection] != slot.generation) {
+    return;
+  }
+  message_.clear();
+  append_rendered(message_, answer);
+  bus_.publish_reply(slots_[slot.connection], message_);
+  drop_forwarded(slot);
+}
+
+void Member::drop_forwarded(http::Ticket slot) {
+  if (slot.connection >= slots_.size() || slot_generations_[slot.connection] != slot.generation) {
+    return;
+  }
+  slot_generations_[slot.connection] = 0;
+  free_slots_.push_back(slot.connection);
+}
+
+void Member::handle(const Rewind& r, MemberDesk&) {
+  runs_.erase(r.partition);
+  if (!follower_.partitions().contains(r.partition)) return;
+  follower_.rewind(r.partition);
+  const std::scoped_lock lock(mutex_);
+  rewinds_[r.partition] = follower_.partitions().at(r.partition).anchor;
+  rewound_.notify_all();
+}
+
+void Member::handle(const Resume& r, MemberDesk&) { runs_[r.partition] = r.run; }
+
+void Member::handle(const Stop& s, MemberDesk&) { follower_.stop(s.partition, s.why); }
+
+// ---- Turns
+
+Result<TurnReport> Member::turn(MemberDesk& desk) {
+  if (next_message_ == taken_.messages.size()) {
+    taken_.messages.clear();
+    taken_.others.clear();
+    taken_.bytes = 0;
+    next_message_ = 0;
+    {
+      const std::scoped_lock lock(mutex_);
+      std::swap(taken_, inbox_);
+    }
+    room_.notify_all();
+    for (const auto& what : taken_.others) {
+      std::visit([&](const auto& it) { handle(it, desk); }, what);
+    }
+  }
+  TurnReport report;
+  if (options_.processor) {
+    auto taken = take(desk);
+    if (!taken) return taken;
+    report = std::move(*taken);
+    for (const Bytes& answers : own_) handle(answers, desk);
+    own_.clear();
+    const auto rest = shard_.turn(desk);
+    if (!rest) return rest;
+    report.snapshots += rest->snapshots;
+    tick();
+    show(desk);
+    const std::scoped_lock lock(mutex_);
+    seen_ = follower_.partitions();
+  }
+  const Duration now = clock_.now().steady;
+  gate_.expire(now, [&](BatchNumber n) { lose(n, desk); });
+  ask_again(desk);
+  publish(desk);
+  return report;
+}
+
+Duration Member::next_turn_in() const {
+  if (next_message_ < taken_.messages.size() || !ready_.empty()) return Duration{0};
+  if (options_.processor || gate_.waiting() > 0 || !forwarded_.empty()) return kLookEvery;
+  return kIdle;
+}
+
+// ---- What comes from other threads
+
+template <class T>
+void Member::put(T what, std::size_t bytes) {
+  {
+    const std::scoped_lock lock(mutex_);
+    if (closed_) return;
+    inbox_.others.emplace_back(std::move(what));
+    inbox_.bytes += bytes;
+  }
+  wake_();
+}
+
+void Member::arrived(const Delivered& m, std::uint64_t run) {
+  {
+    std::unique_lock lock(mutex_);
+    room_.wait(lock, [&] { return closed_ || inbox_.bytes < kInboxBytes; });
+    if (closed_) return;
+    inbox_.messages.push_back(
+        {m.partition, m.position, m.time, run, Bytes(m.bytes.begin(), m.bytes.end())});
+    inbox_.bytes += m.bytes.size();
+  }
+  wake_();
+}
+
+void Member::stored(BatchNumber n, std::optional<Position> at) { put(Stored{n, at}); }
+void Member::answered(std::span<const std::byte> b) { put(Bytes(b.begin(), b.end()), b.size()); }
+void Member::asked(std::span<const std::byte> q, std::string_view reply_to) {
+  {
+    const std::scoped_lock lock(mutex_);
+    if (inbox_.others.size() > kOthers) return;  // whoever asked gives up
+  }
+  put(Asked{Bytes(q.begin(), q.end()), std::string(reply_to)}, q.size());
+}
+void Member::replied(std::uint64_t n, std::span<const std::byte> b) {
+  put(Replied{n, Bytes(b.begin(), b.end())}, b.size());
+}
+void Member::knows(SkuId sku, const Mark& mark) { put(Known{sku, mark}); }
+
+void Member::show_all() {
+  {
+    const std::scoped_lock lock(mutex_);
+    show_all_ = true;
+  }
+  wake_();
+}
+
+void Member::set_generation(PartitionId p, std::uint16_t g) { generations_[p.value] = g; }
+
+std::optional<Position> Member::rewind(PartitionId p) {
+  {
+    const std::scoped_lock lock(mutex_);
+    rewinds_.erase(p);
+  }
+  put(Rewind{p});
+  std::unique_lock lock(mutex_);
+  if (!rewound_.wait_for(lock, kRewindPatience, [&] { return closed_ || rewinds_.contains(p); }) ||
+      closed_) {
+    return std::nullopt;
+  }
+  return rewinds_[p];
+}
+
+void Member::resume(PartitionId p, std::uint64_t run) { put(Resume{p, run}); }
+void Member::stop_partition(PartitionId p, std::string why) { put(Stop{p, std::move(why)}); }
+
+std::map<PartitionId, cluster::Follower::State> Member::partitions() const {
+  const std::scoped_lock lock(mutex_);
+  return seen_;
+}
+
+void Member::close() {
+  {
+    const std::scoped_lock lock(mutex_);
+    closed_ = true;
+  }
+  room_.notify_all();
+  rewound_.notify_all();
+}
+
+}  // namespace fairsale::api

@@ -1,0 +1,237 @@
+// One desk's part in a cluster, on the desk's thread: as an origin it makes batches of what its
+// clients ask and holds answers back until they may be given; as a processor it follows the streams
+// of its partitions and answers the origins.
+//
+// What comes over the network waits in an inbox; the desk takes it once per turn.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <variant>
+#include <vector>
+
+#include "api/cluster/bus.hpp"
+#include "api/cluster/wire.hpp"
+#include "api/query.hpp"
+#include "core/cluster/answer_gate.hpp"
+#include "core/cluster/follower.hpp"
+
+namespace fairsale::api {
+
+struct MemberOptions {
+  bool processor = false;
+  cluster::NodeId node;    // of the process: who answers
+  cluster::NodeId origin;  // of this desk
+  cluster::Partitions partitions;
+  std::size_t durable_on = 2;
+  std::size_t inbox_limit = 8'192;    // events that wait for a batch
+  std::size_t batches_under_way = 4;  // of a SKU; what comes meanwhile becomes the next one
+  std::size_t queries_under_way = 4'096;
+  Duration patience{4'000};  // for an answer
+};
+
+// The desk's side of it.
+class MemberDesk : public fairsale::Answers {
+ public:
+  // To whoever waits.
+  virtual void give(const Reply&, const Rendered&) = 0;
+  // It was not sent, or it is not known what became of it.
+  virtual void give_up(const Reply&, bool sent) = 0;
+  // A request of another node's client. The answer goes to Member::reply_forwarded(slot).
+  virtual void take_forwarded(Query, http::Ticket slot) = 0;
+  // How a sale looks now; nothing when there is none.
+  virtual std::shared_ptr<const Availability> look_of(SkuId) = 0;
+
+ protected:
+  ~MemberDesk() = default;
+};
+
+class Member {
+ public:
+  // Wakes the desk.
+  using Wake = std::function<void()>;
+
+  Member(Bus& bus, Sequencer& shard, const Clock& clock, MemberOptions options, Wake wake);
+
+  // Before the desk's thread begins: this processor has a partition's messages up to here.
+  void begin(cluster::PartitionId p, cluster::Position at) { follower_.begin(p, at); }
+
+  // ---- For the desk's thread
+
+  // Into the next batch of the SKU. False: too many wait.
+  bool submit(SkuId, const Event&, const Reply&);
+  // To a processor, and to another when that one does not answer soon: whatever a query leads to
+  // happens once. False: too many are under way, or there is no connection.
+  bool forward(const Query&);
+
+  // A turn of everything; fails when the log does.
+  Result<TurnReport> turn(MemberDesk&);
+  // How long turn() may be left uncalled when nothing comes.
+  Duration next_turn_in() const;
+
+  // While turn() decides: the answer to the event that was just decided, and the end of its batch.
+  void tell(const Rendered&);
+  void told(const Ordered&, const Head& after);
+
+  void reply_forwarded(http::Ticket slot, const Rendered&);
+  void drop_forwarded(http::Ticket slot);  // it gets no reply from here
+
+  // ---- For any thread
+
+  void arrived(const cluster::Delivered&, std::uint64_t run);  // waits while the inbox is full
+  void stored(cluster::BatchNumber, std::optional<cluster::Position>);
+  void answered(std::span<const std::byte>);
+  void asked(std::span<const std::byte> query, std::string_view reply_to);
+  void replied(std::uint64_t number, std::span<const std::byte>);
+  // The origin's knowledge of a SKU, from elsewhere.
+  void knows(SkuId, const Mark&);
+  // Somebody wants to see all sales.
+  void show_all();
+  // Batches of a partition go to this generation from now on.
+  void set_generation(cluster::PartitionId, std::uint16_t);
+  // How many processors are before this one to say that time has passed.
+  void set_rank(std::uint32_t rank) { rank_ = rank; }
+
+  // A consumer is to begin anew: nothing of the partition is taken until resume(). Returns where it
+  // has to go on; nothing when the desk did not come to it in time.
+  std::optional<cluster::Position> rewind(cluster::PartitionId);
+  void resume(cluster::PartitionId, std::uint64_t run);
+  void stop_partition(cluster::PartitionId, std::string why);
+
+  // As of the last turn.
+  std::map<cluster::PartitionId, cluster::Follower::State> partitions() const;
+
+  // Nobody waits in arrived() any more.
+  void close();
+
+ private:
+  struct Message {
+    cluster::PartitionId partition;
+    cluster::Position position;
+    Timestamp time;
+    std::uint64_t run = 0;
+    Bytes bytes;
+  };
+  struct Stored {
+    cluster::BatchNumber number;
+    std::optional<cluster::Position> position;
+  };
+  struct Asked {
+    Bytes query;
+    std::string reply_to;
+  };
+  struct Replied {
+    std::uint64_t number = 0;
+    Bytes bytes;
+  };
+  struct Known {
+    SkuId sku;
+    Mark mark;
+  };
+  struct Rewind {
+    cluster::PartitionId partition;
+  };
+  struct Resume {
+    cluster::PartitionId partition;
+    std::uint64_t run = 0;
+  };
+  struct Stop {
+    cluster::PartitionId partition;
+    std::string why;
+  };
+  // In the order in which it came.
+  struct Inbox {
+    std::vector<Message> messages;
+    std::vector<std::variant<Stored, Bytes, Asked, Replied, Known, Rewind, Resume, Stop>> others;
+    std::size_t bytes = 0;
+  };
+
+  struct Queue {
+    std::vector<std::pair<Event, Reply>> waiting;
+    std::size_t under_way = 0;
+    Mark known;
+    bool listed = false;  // in ready_
+  };
+  struct Batch {
+    SkuId sku;
+    std::vector<Reply> replies;
+  };
+  struct Forwarded {
+    Reply reply;
+    cluster::PartitionId partition;
+    Bytes query;
+    Duration deadline;
+    Duration ask_again;
+  };
+
+  void handle(const Stored&, MemberDesk&);
+  void handle(const Bytes& answers, MemberDesk&);
+  void handle(const Asked&, MemberDesk&);
+  void handle(const Replied&, MemberDesk&);
+  void handle(const Known&, MemberDesk&);
+  void handle(const Rewind&, MemberDesk&);
+  void handle(const Resume&, MemberDesk&);
+  void handle(const Stop&, MemberDesk&);
+  void heard(cluster::BatchNumber, cluster::AnswerGate::Heard, MemberDesk&);
+  void release(cluster::BatchNumber, MemberDesk&);
+  void lose(cluster::BatchNumber, MemberDesk&);
+  void list(SkuId, Queue&);
+  void publish(MemberDesk&);
+  void ask_again(MemberDesk&);
+  void tick();
+  void show(MemberDesk&);
+  Result<TurnReport> take(MemberDesk&);
+  template <class T>
+  void put(T what, std::size_t bytes = 0);
+
+  Bus& bus_;
+  Sequencer& shard_;
+  const Clock& clock_;
+  const MemberOptions options_;
+  const Wake wake_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable room_;
+  std::condition_variable rewound_;
+  Inbox inbox_;
+  bool closed_ = false;
+  bool show_all_ = false;
+  std::map<cluster::PartitionId, cluster::Follower::State> seen_;  // as of the last turn
+  std::map<cluster::PartitionId, cluster::Position> rewinds_;
+  std::atomic<std::uint32_t> rank_{0};
+  std::vector<std::atomic<std::uint16_t>> generations_;  // by partition
+
+  // Of the desk's thread.
+  Inbox taken_;
+  std::size_t next_message_ = 0;  // of taken_
+  cluster::AnswerGate gate_;
+  cluster::BatchBuilder builder_;
+  std::unordered_map<std::uint64_t, Queue> queues_;  // by SKU
+  std::vector<SkuId> ready_;                         // with something to publish
+  std::size_t waiting_ = 0;
+  std::unordered_map<std::uint64_t, Batch> batches_;  // by number
+  std::vector<cluster::Delivered> delivered_;
+  cluster::Follower follower_;
+  std::map<cluster::PartitionId, std::uint64_t> runs_;
+  Bytes content_;  // of the batch that is being decided
+  Bytes message_;
+  std::vector<Bytes> own_;  // answers to batches of this member
+  std::uint64_t query_number_ = 0;
+  std::map<std::uint64_t, Forwarded> forwarded_;  // by number, which is by time
+  std::vector<std::string> slots_;                // reply subjects of queries from elsewhere
+  std::vector<std::uint32_t> free_slots_;
+  std::uint32_t slot_generation_ = 0;
+  std::vector<std::uint32_t> slot_generations_;
+  std::map<SkuId, Duration> shown_;  // when they were shown last
+  std::vector<SkuId> to_show_;
+  std::vector<SkuId> overdue_;
+  Duration next_tick_{0};
+};
+
+}  // namespace fairsale::api

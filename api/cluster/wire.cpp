@@ -1,0 +1,222 @@
+#include "api/cluster/wire.hpp"
+
+#include <cstring>
+
+#include "api/http/problem.hpp"
+#include "core/log/event_codec.hpp"
+#include "core/log/little_endian.hpp"
+
+namespace fairsale::api {
+
+namespace {
+
+constexpr std::uint8_t kVersion = 1;
+constexpr std::size_t kMaxText = 1 << 20;
+
+class Writer {
+ public:
+  explicit Writer(Bytes& out) : out_(out) {}
+
+  template <std::integral T>
+  Writer& number(T v) {
+    const std::size_t at = out_.size();
+    out_.resize(at + sizeof v);
+    put_le(out_.data() + at, v);
+    return *this;
+  }
+  Writer& text(std::string_view s) {
+    number(static_cast<std::uint32_t>(s.size()));
+    const auto bytes = std::as_bytes(std::span(s));
+    out_.insert(out_.end(), bytes.begin(), bytes.end());
+    return *this;
+  }
+  Writer& event(const Event& e) {
+    EventEncoder encoder;
+    std::array<std::byte, kLargestEventBytes> bytes;
+    const std::size_t n = encoder.encode(e, bytes.data());
+    return text({reinterpret_cast<const char*>(bytes.data()), n});
+  }
+
+ private:
+  Bytes& out_;
+};
+
+// Once something was missing, all that follows is empty and ok() is false.
+class Reader {
+ public:
+  explicit Reader(std::span<const std::byte> bytes) : left_(bytes) {}
+
+  template <std::integral T>
+  T number() {
+    if (left_.size() < sizeof(T)) {
+      ok_ = false;
+      left_ = {};
+      return T{};
+    }
+    const T v = get_le<T>(left_.data());
+    left_ = left_.subspan(sizeof v);
+    return v;
+  }
+  std::string_view text() {
+    const auto n = number<std::uint32_t>();
+    if (n > kMaxText || n > left_.size()) {
+      ok_ = false;
+      left_ = {};
+      return {};
+    }
+    const std::string_view s(reinterpret_cast<const char*>(left_.data()), n);
+    left_ = left_.subspan(n);
+    return s;
+  }
+  // The only event in a text.
+  std::optional<Event> event() {
+    const std::string_view s = text();
+    EventDecoder decoder(std::as_bytes(std::span(s)));
+    Event e;
+    if (decoder.next(e) != DecodeFault::none || decoder.left() != 0) {
+      ok_ = false;
+      return std::nullopt;
+    }
+    return e;
+  }
+  bool ok() const { return ok_; }
+  bool done() const { return ok_ && left_.empty(); }
+  std::span<const std::byte> left() const { return left_; }
+
+ private:
+  std::span<const std::byte> left_;
+  bool ok_ = true;
+};
+
+bool of_this_version(Reader& r) { return r.number<std::uint8_t>() == kVersion; }
+
+}  // namespace
+
+void append_rendered(Bytes& out, const Rendered& a) {
+  const std::uint8_t type = a.content_type.empty() ? 0 : a.content_type == http::kJson ? 1 : 2;
+  Writer(out)
+      .number(static_cast<std::uint16_t>(a.status))
+      .number(type)
+      .text(a.headers)
+      .text(a.body);
+}
+
+std::optional<Rendered> take_rendered(std::span<const std::byte>& bytes) {
+  Reader r(bytes);
+  Rendered a;
+  a.status = r.number<std::uint16_t>();
+  const auto type = r.number<std::uint8_t>();
+  a.content_type = type == 1 ? http::kJson : type == 2 ? http::kProblemJson : std::string_view{};
+  a.headers = r.text();
+  a.body = r.text();
+  if (!r.ok() || type > 2 || a.status < 200 || a.status > 599) return std::nullopt;
+  bytes = r.left();
+  return a;
+}
+
+void append_query(Bytes& out, const Query& q) {
+  Writer w(out);
+  w.number(kVersion)
+      .number(static_cast<std::uint8_t>(q.kind))
+      .text(q.sku.view())
+      .number(q.purchase.value)
+      .text(q.customer.view())
+      .number(q.limit)
+      .number(q.min_seq.value)
+      .number(static_cast<std::uint8_t>(q.who.role))
+      .text(q.who.customer.view())
+      .event(q.event);
+}
+
+std::optional<Query> parse_query(std::span<const std::byte> bytes) {
+  Reader r(bytes);
+  if (!of_this_version(r)) return std::nullopt;
+  Query q;
+  const auto kind = r.number<std::uint8_t>();
+  const auto sku = SkuName::from(r.text());
+  q.purchase = Seq{r.number<std::uint64_t>()};
+  const auto customer = CustomerId::from(r.text());
+  q.limit = r.number<std::uint32_t>();
+  q.min_seq = Seq{r.number<std::uint64_t>()};
+  const auto role = r.number<std::uint8_t>();
+  const auto who = CustomerId::from(r.text());
+  auto event = r.event();
+  if (!r.done() || kind > static_cast<std::uint8_t>(Query::Kind::refund) || !sku || !customer ||
+      !who || role < static_cast<std::uint8_t>(Role::customer) ||
+      role > static_cast<std::uint8_t>(Role::op)) {
+    return std::nullopt;
+  }
+  q.kind = static_cast<Query::Kind>(kind);
+  q.sku = *sku;
+  q.customer = *customer;
+  q.who = {static_cast<Role>(role), *who};
+  q.event = *event;
+  return q;
+}
+
+void append_shown(Bytes& out, const Availability& a, const Mark& mark) {
+  Writer(out)
+      .number(kVersion)
+      .number(a.position.value)
+      .number(a.previous.value)
+      .number(mark.seq.value)
+      .number(mark.digest)
+      .event(SaleScheduled{.sku = a.name, .terms = a.terms, .actor = {}})
+      .number(static_cast<std::uint32_t>(a.header_size))
+      .text(a.response);
+}
+
+std::optional<Shown> parse_shown(std::span<const std::byte> bytes) {
+  Reader r(bytes);
+  if (!of_this_version(r)) return std::nullopt;
+  Shown s;
+  s.availability.position = Seq{r.number<std::uint64_t>()};
+  s.availability.previous = Seq{r.number<std::uint64_t>()};
+  s.mark.seq = Seq{r.number<std::uint64_t>()};
+  s.mark.digest = r.number<std::uint64_t>();
+  const auto event = r.event();
+  s.availability.header_size = r.number<std::uint32_t>();
+  s.availability.response = r.text();
+  const auto* scheduled = event ? std::get_if<SaleScheduled>(&*event) : nullptr;
+  if (!r.done() || scheduled == nullptr ||
+      s.availability.header_size > s.availability.response.size()) {
+    return std::nullopt;
+  }
+  s.availability.name = scheduled->sku;
+  s.availability.sku = sku_id(scheduled->sku.view());
+  s.availability.terms = scheduled->terms;
+  return s;
+}
+
+void append_heartbeat(Bytes& out, const Heartbeat& h) {
+  Writer w(out);
+  w.number(kVersion)
+      .number(h.node.value)
+      .number(static_cast<std::uint8_t>(h.processor))
+      .text(h.name)
+      .number(static_cast<std::uint32_t>(h.partitions.size()));
+  for (const auto& p : h.partitions) {
+    w.number(p.id.value)
+        .number(p.position.epoch().value)
+        .number(static_cast<std::uint8_t>(p.stopped));
+  }
+}
+
+std::optional<Heartbeat> parse_heartbeat(std::span<const std::byte> bytes) {
+  Reader r(bytes);
+  if (!of_this_version(r)) return std::nullopt;
+  Heartbeat h;
+  h.node = cluster::NodeId{r.number<std::uint64_t>()};
+  h.processor = r.number<std::uint8_t>() != 0;
+  h.name = r.text();
+  const auto n = r.number<std::uint32_t>();
+  for (std::uint32_t i = 0; i < n && r.ok(); ++i) {
+    const cluster::PartitionId id{r.number<std::uint32_t>()};
+    const auto position = cluster::Position::of(Epoch{r.number<std::uint64_t>()});
+    h.partitions.push_back({id, position, r.number<std::uint8_t>() != 0});
+  }
+  if (!r.done()) return std::nullopt;
+  return h;
+}
+
+}  // namespace fairsale::api

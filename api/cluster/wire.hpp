@@ -1,0 +1,61 @@
+// What nodes of a cluster tell each other beside batches: rendered answers, requests that an edge
+// cannot answer by itself, how sales look, and that they are alive. docs/cluster.md is the grammar.
+// Readers check all lengths and refuse what they do not know.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "api/query.hpp"
+#include "core/cluster/message.hpp"
+#include "projections/availability.hpp"
+
+namespace fairsale::api {
+
+using Bytes = std::vector<std::byte>;
+
+// An answer as a client gets it.
+struct Rendered {
+  int status = 0;
+  std::string_view content_type;  // a literal, or empty
+  std::string_view headers;
+  std::string_view body;
+};
+
+void append_rendered(Bytes& out, const Rendered&);
+// Takes the next one off the front. Nothing when the bytes are no answer.
+std::optional<Rendered> take_rendered(std::span<const std::byte>& bytes);
+
+// `origin`, `ticket` and `deadline` of the query are the sender's own business and are not sent.
+void append_query(Bytes& out, const Query&);
+std::optional<Query> parse_query(std::span<const std::byte>);
+
+// How a sale looks, and the head of its log then.
+struct Shown {
+  Availability availability;
+  Mark mark;
+};
+void append_shown(Bytes& out, const Availability&, const Mark&);
+std::optional<Shown> parse_shown(std::span<const std::byte>);
+
+// Sent by every node a few times a second.
+struct Heartbeat {
+  struct OfPartition {
+    cluster::PartitionId id;
+    cluster::Position position;  // durable there
+    bool stopped = false;
+  };
+  cluster::NodeId node;
+  bool processor = false;
+  std::string name;
+  std::vector<OfPartition> partitions;
+};
+void append_heartbeat(Bytes& out, const Heartbeat&);
+std::optional<Heartbeat> parse_heartbeat(std::span<const std::byte>);
+
+}  // namespace fairsale::api

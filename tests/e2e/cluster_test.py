@@ -1,0 +1,88 @@
+"""A cluster of real processes: what clients see of it, and that all processors have one log."""
+
+import os
+import random
+import signal
+import time
+
+from cluster import Cluster, NatsServers
+from harness import Case, ended, eventually, figure, finish, main, seed_of_this_run
+
+KILLS = int(os.environ.get("FAIRSALE_KILLS", "3"))
+
+
+class Clusters(Case):
+    def test_what_clients_ask_is_answered_by_any_node(self):
+        with NatsServers() as nats, Cluster(self.programs, nats) as c:
+            a, b = c.edges
+            a.open_sale("tour", stock=2, hold_seconds=60)
+            first = a.buy("tour", "ann", "k1")
+            self.assertEqual(first.status, 201, first)
+            self.assertEqual(first.json["status"], "reserved")
+            again = b.buy("tour", "ann", "k1")
+            self.assertEqual(again.json, first.json, "the same key, at another edge")
+            self.assertEqual(again.headers["idempotent-replayed"], "true")
+            second = b.buy("tour", "ben", "k1").json["purchase"]
+            waits = a.buy("tour", "cleo", "k1")
+            self.assertEqual((waits.status, waits.json["place"]), (202, 1))
+            at = waits.json["position"]
+            sale = b.request("GET", f"/v1/sales/tour?min_seq={at}")
+            self.assertEqual((sale.status, sale.json["available"], sale.json["waiting"]),
+                             (200, 0, 1), sale)
+            # What an edge cannot know is asked of a processor.
+            gone = a.request("DELETE", f"/v1/purchases/{second}", a.shop)
+            self.assertEqual((gone.status, gone.json["status"]), (200, "cancelled"), gone)
+            offered = b.request("GET", f"/v1/purchases/{waits.json['purchase']}", b.shop)
+            self.assertEqual(offered.json["status"], "offered", offered)
+            self.assertEqual(a.pay(waits.json["purchase"], "pay-1").json["status"], "ordered")
+            self.assertEqual(b.pay(waits.json["purchase"], "pay-1").json["status"], "ordered")
+            self.assertEqual(a.request("GET", "/v1/purchases/tour:999", a.shop).problem,
+                             "unknown_purchase")
+            self.assertEqual(a.buy("none", "ann", "k").problem, "unknown_sale")
+            listed = a.request("GET", "/v1/sales/tour/purchases?customer=cleo", a.shop).json
+            self.assertEqual([p["status"] for p in listed["purchases"]], ["ordered"])
+            c.settled("tour")
+            seen = a.request("GET", "/v1/cluster", a.operator).json
+            self.assertEqual((seen["node"], seen["role"], seen["not_ready"]), ("e0", "edge", None))
+            self.assertEqual({n["node"] for n in seen["others"]}, {"e1", "p0", "p1", "p2"})
+            for p in c.processors:
+                self.assertEqual(p.replay("tour")["position"], c.heads("tour")[0]["position"])
+
+    def test_time_passes_though_nobody_comes(self):
+        with NatsServers() as nats, Cluster(self.programs, nats) as c:
+            a = c.edges[0]
+            a.open_sale("tour", stock=1, hold_seconds=1)
+            held = a.buy("tour", "ann", "k").json["purchase"]
+            waits = a.buy("tour", "ben", "k").json["purchase"]
+            eventually("the hold expires", lambda: a.request(
+                "GET", f"/v1/purchases/{held}", a.shop).json["status"] == "expired")
+            self.assertIn(a.request("GET", f"/v1/purchases/{waits}", a.shop).json["status"],
+                          ("offered", "expired"))
+            c.settled("tour")
+
+    def test_processors_killed_and_stopped_in_a_rush_lose_and_double_nothing(self):
+        random.seed(seed_of_this_run())
+        with NatsServers() as nats, Cluster(self.programs, nats) as c:
+            rush = c.edges[0].rush("--sku", "rush", "--create", "stock=500,hold=3", "--attempts",
+                                   "8000", "--customers", "2000", "--rate", "800",
+                                   "--until-settled", "--expect-sold", "500")
+            with ended(rush):
+                kills = 0
+                while rush.poll() is None and kills < KILLS:
+                    p = random.choice(c.processors)
+                    time.sleep(0.3)  # of the rush: there is nothing to wait for
+                    if random.random() < 0.7:
+                        p.kill()
+                        p.start()
+                    else:
+                        p.process.send_signal(signal.SIGSTOP)
+                        time.sleep(0.5)
+                        p.process.send_signal(signal.SIGCONT)
+                    kills += 1
+                finish(rush)
+            c.settled("rush")
+            figure("processors of a cluster killed or stopped in a rush", kills)
+
+
+if __name__ == "__main__":
+    main()
