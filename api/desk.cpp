@@ -1084,7 +1084,13 @@ void Desk::refuse_event(const Reply& reply, Admission why) {
 // that it sees all that came before.
 void Desk::run(const Query& q) {
   if (member_ != nullptr && !office_.cluster->processor()) {
-    if (!member_->forward(q)) overloaded(q.origin, q.ticket);
+    // A processor that is behind would not know of a purchase that another node has answered.
+    Query asked = q;
+    const Availability* sale = find_sale(q.sku);
+    if (sale != nullptr && q.purchase <= sale->position) {
+      asked.min_seq = std::max(asked.min_seq, q.purchase);
+    }
+    if (!member_->forward(asked)) overloaded(q.origin, q.ticket);
     return;
   }
   if (acts(q.kind) && come_to(q)) return act(q);

@@ -270,17 +270,13 @@ void Cluster::on_reply(NodeId origin, std::uint64_t n, std::span<const std::byte
 }
 
 void Cluster::on_shown(std::span<const std::byte> bytes) {
-  auto shown = parse_shown(bytes);
-  if (!shown) return;
-  const Availability& a = shown->availability;
-  const SkuId sku = a.sku;
-  const auto now = board_.find(a.name.view());
-  if (now != nullptr && now->position >= a.position) return;
-  const SkuName name = a.name;
-  if (now != nullptr) shown->availability.previous = now->position;
-  board_.publish(name.view(), std::make_shared<const Availability>(std::move(shown->availability)));
-  const PartitionId p = cluster::Partitions{options_.partitions}.of(sku);
-  member_of(p).knows(sku, shown->mark);
+  auto look = parse_shown(bytes);
+  if (!look) return;
+  const SkuName name = look->name;
+  const auto now = board_.find(name.view());
+  if (now != nullptr && now->position >= look->position) return;
+  if (now != nullptr) look->previous = now->position;
+  board_.publish(name.view(), std::make_shared<const Availability>(std::move(*look)));
 }
 
 void Cluster::on_show() {

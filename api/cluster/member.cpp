@@ -89,13 +89,9 @@ void Member::publish(MemberDesk& desk) {
              builder_.add(q.waiting[done].first)) {
         batch.replies.push_back(q.waiting[done++].second);
       }
-      Mark known = q.known;
-      if (const Head* head = shard_.head(sku); options_.processor && head != nullptr) {
-        known = Mark::of(*head);
-      }
       waiting_ -= batch.replies.size();
       if (!bus_.publish_batch(partition, generations_[partition.value], options_.origin, *number,
-                              builder_.finish(*number, known))) {
+                              builder_.finish(*number, q.known))) {
         gate_.forget(*number);
         for (const Reply& reply : batch.replies) desk.give_up(reply, false);
         continue;
@@ -172,11 +168,6 @@ void Member::handle(const Bytes& bytes, MemberDesk& desk) {
     if (answers->head.mark.seq > known.seq) known = answers->head.mark;
   }
   heard(answers->head.number, what, desk);
-}
-
-void Member::handle(const Known& k, MemberDesk&) {
-  Mark& known = queues_[k.sku.value].known;
-  if (k.mark.seq > known.seq) known = k.mark;
 }
 
 bool Member::forward(const Query& q) {
@@ -297,7 +288,7 @@ void Member::tick() {
     builder_.begin(sku, NodeId{0});
     builder_.add(TimePassed{});
     (void)bus_.publish_batch(p, generations_[p.value], options_.origin, BatchNumber{0},
-                             builder_.finish(BatchNumber{0}, Mark::of(*shard_.head(sku))));
+                             builder_.finish(BatchNumber{0}, Mark{}));
   }
 }
 
@@ -326,10 +317,9 @@ void Member::show(MemberDesk& desk) {
       continue;
     }
     const auto look = desk.look_of(sku);
-    const Head* head = shard_.head(sku);
-    if (look == nullptr || head == nullptr) continue;
+    if (look == nullptr) continue;
     message_.clear();
-    append_shown(message_, *look, Mark::of(*head));
+    append_shown(message_, *look);
     bus_.publish_shown(message_);
     shown_[sku] = now;
     ++sent;
@@ -474,7 +464,6 @@ void Member::asked(std::span<const std::byte> q, std::string_view reply_to) {
 void Member::replied(std::uint64_t n, std::span<const std::byte> b) {
   put(Replied{n, Bytes(b.begin(), b.end())}, b.size());
 }
-void Member::knows(SkuId sku, const Mark& mark) { put(Known{sku, mark}); }
 
 void Member::show_all() {
   {

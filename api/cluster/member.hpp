@@ -89,8 +89,6 @@ class Member {
   void answered(std::span<const std::byte>);
   void asked(std::span<const std::byte> query, std::string_view reply_to);
   void replied(std::uint64_t number, std::span<const std::byte>);
-  // The origin's knowledge of a SKU, from elsewhere.
-  void knows(SkuId, const Mark&);
   // Somebody wants to see all sales.
   void show_all();
   // Batches of a partition go to this generation from now on.
@@ -130,10 +128,6 @@ class Member {
     std::uint64_t number = 0;
     Bytes bytes;
   };
-  struct Known {
-    SkuId sku;
-    Mark mark;
-  };
   struct Rewind {
     cluster::PartitionId partition;
   };
@@ -148,14 +142,14 @@ class Member {
   // In the order in which it came.
   struct Inbox {
     std::vector<Message> messages;
-    std::vector<std::variant<Stored, Bytes, Asked, Replied, Known, Rewind, Resume, Stop>> others;
+    std::vector<std::variant<Stored, Bytes, Asked, Replied, Rewind, Resume, Stop>> others;
     std::size_t bytes = 0;
   };
 
   struct Queue {
     std::vector<std::pair<Event, Reply>> waiting;
     std::size_t under_way = 0;
-    Mark known;
+    Mark known;           // of what was released; what one processor has alone may be taken back
     bool listed = false;  // in ready_
   };
   struct Batch {
@@ -174,7 +168,6 @@ class Member {
   void handle(const Bytes& answers, MemberDesk&);
   void handle(const Asked&, MemberDesk&);
   void handle(const Replied&, MemberDesk&);
-  void handle(const Known&, MemberDesk&);
   void handle(const Rewind&, MemberDesk&);
   void handle(const Resume&, MemberDesk&);
   void handle(const Stop&, MemberDesk&);

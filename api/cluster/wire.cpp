@@ -154,37 +154,32 @@ std::optional<Query> parse_query(std::span<const std::byte> bytes) {
   return q;
 }
 
-void append_shown(Bytes& out, const Availability& a, const Mark& mark) {
+void append_shown(Bytes& out, const Availability& a) {
   Writer(out)
       .number(kVersion)
       .number(a.position.value)
       .number(a.previous.value)
-      .number(mark.seq.value)
-      .number(mark.digest)
       .event(SaleScheduled{.sku = a.name, .terms = a.terms, .actor = {}})
       .number(static_cast<std::uint32_t>(a.header_size))
       .text(a.response);
 }
 
-std::optional<Shown> parse_shown(std::span<const std::byte> bytes) {
+std::optional<Availability> parse_shown(std::span<const std::byte> bytes) {
   Reader r(bytes);
   if (!of_this_version(r)) return std::nullopt;
-  Shown s;
-  s.availability.position = Seq{r.number<std::uint64_t>()};
-  s.availability.previous = Seq{r.number<std::uint64_t>()};
-  s.mark.seq = Seq{r.number<std::uint64_t>()};
-  s.mark.digest = r.number<std::uint64_t>();
+  Availability s;
+  s.position = Seq{r.number<std::uint64_t>()};
+  s.previous = Seq{r.number<std::uint64_t>()};
   const auto event = r.event();
-  s.availability.header_size = r.number<std::uint32_t>();
-  s.availability.response = r.text();
+  s.header_size = r.number<std::uint32_t>();
+  s.response = r.text();
   const auto* scheduled = event ? std::get_if<SaleScheduled>(&*event) : nullptr;
-  if (!r.done() || scheduled == nullptr ||
-      s.availability.header_size > s.availability.response.size()) {
+  if (!r.done() || scheduled == nullptr || s.header_size > s.response.size()) {
     return std::nullopt;
   }
-  s.availability.name = scheduled->sku;
-  s.availability.sku = sku_id(scheduled->sku.view());
-  s.availability.terms = scheduled->terms;
+  s.name = scheduled->sku;
+  s.sku = sku_id(scheduled->sku.view());
+  s.terms = scheduled->terms;
   return s;
 }
 

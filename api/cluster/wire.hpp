@@ -35,13 +35,9 @@ std::optional<Rendered> take_rendered(std::span<const std::byte>& bytes);
 void append_query(Bytes& out, const Query&);
 std::optional<Query> parse_query(std::span<const std::byte>);
 
-// How a sale looks, and the head of its log then.
-struct Shown {
-  Availability availability;
-  Mark mark;
-};
-void append_shown(Bytes& out, const Availability&, const Mark&);
-std::optional<Shown> parse_shown(std::span<const std::byte>);
+// How a sale looks.
+void append_shown(Bytes& out, const Availability&);
+std::optional<Availability> parse_shown(std::span<const std::byte>);
 
 // Sent by every node a few times a second.
 struct Heartbeat {

@@ -51,9 +51,8 @@ Result<bool> made_last_block(const EventLog& log, const Delivered& m) {
 }
 
 void Follower::begin(PartitionId p, Position position) {
-  State s;
-  s.position = s.anchor = position;
-  partitions_[p] = std::move(s);
+  partitions_[p] = {};
+  begin(partitions_[p], position, false);
 }
 
 void Follower::stop(PartitionId p, std::string why) {
@@ -67,14 +66,76 @@ void Follower::rewind(PartitionId p) {
   s.gap = false;
 }
 
+Position Follower::promise(PartitionId p) {
+  State& s = partitions_[p];
+  s.promised = true;
+  return s.anchor;
+}
+
+void Follower::reread(PartitionId p) {
+  State& s = partitions_[p];
+  s.next_read = 0;
+  s.next_gap = false;
+  s.promises.clear();
+  s.cut.reset();
+}
+
 // False: the message is not to be taken now.
 bool Follower::expected(State& s, const Delivered& m) {
   if (!s.stopped.empty() || s.gap || m.position <= s.position) return false;
+  if (m.position.generation == s.position.generation &&
+      (s.cut ? m.position.sequence > *s.cut : s.promised)) {
+    return false;
+  }
   const bool next = m.position.generation == s.position.generation
                         ? m.position.sequence == s.position.sequence + 1
                         : m.position.sequence == 1;
   s.gap = !next;
   return next;
+}
+
+void Follower::read_next(State& s, const Delivered& m) {
+  if (!s.stopped.empty() || m.position.sequence <= s.next_read) return;
+  // What is behind the cut is for later, when this log has come to the cut.
+  if (s.next_gap || s.cut || m.position.sequence != s.next_read + 1) {
+    s.next_gap = true;
+    return;
+  }
+  s.next_read = m.position.sequence;
+  const auto of_this = [&](const auto& said) {
+    return said && said->partition == m.partition && said->generation == m.position.generation;
+  };
+  if (const auto promise = parse_promise(m.bytes); of_this(promise)) {
+    s.promises.emplace(promise->processor, promise->has);
+  } else if (of_this(parse_cut(m.bytes)) && promises_ > 0 && s.promises.size() >= promises_) {
+    s.cut = 0;
+    for (const auto& [_, has] : s.promises) s.cut = std::max(*s.cut, has);
+  }
+}
+
+// To the next generation, where this one has been taken up to its cut.
+void Follower::go_over() {
+  for (auto& [_, s] : partitions_) go_over(s);
+}
+
+void Follower::go_over(State& s) {
+  if (!s.cut || s.position.sequence < *s.cut || !s.stopped.empty()) return;
+  if (s.anchor.generation == s.position.generation && s.anchor.sequence > *s.cut) {
+    s.stopped = fmt::format(
+        "the others went over to another stream after message {}, and this log holds message {}: "
+        "restore it from a backup of another processor (nothing beyond was acknowledged)",
+        *s.cut, s.anchor.sequence);
+    return;
+  }
+  begin(s, {static_cast<std::uint16_t>(s.position.generation + 1), s.next_read}, s.next_gap);
+}
+
+void Follower::begin(State& s, Position at, bool gap) {
+  State fresh;
+  fresh.position = fresh.anchor = fresh.began = at;
+  fresh.gap = gap;
+  fresh.skipped = s.skipped;
+  s = std::move(fresh);
 }
 
 // A new generation goes on where the last one was given up; this node has to be there too.
@@ -99,7 +160,7 @@ void Follower::open(State& s, const Delivered& m) {
                     m.position.generation);
     return;
   }
-  s.position = s.anchor = m.position;
+  begin(s, m.position, false);
 }
 
 Result<std::size_t> Follower::take(std::span<const Delivered> messages,
@@ -111,8 +172,15 @@ Result<std::size_t> Follower::take(std::span<const Delivered> messages,
   for (; taken < messages.size() && sources_.size() < Sequencer::kMaxBlocks; ++taken) {
     const Delivered& m = messages[taken];
     State& s = partitions_[m.partition];
+    const bool opens = is_opening(m.bytes) && m.position.sequence == 1;
+    if (m.position.generation == s.position.generation + 1 && !opens) {
+      if (!sources_.empty()) break;  // it is judged by what is committed
+      read_next(s, m);
+      go_over(s);
+      continue;
+    }
     if (!expected(s, m)) continue;
-    if (is_opening(m.bytes) && m.position.sequence == 1) {
+    if (opens) {
       if (!sources_.empty()) break;  // it is judged by what is committed
       open(s, m);
       continue;
@@ -153,7 +221,10 @@ Result<std::size_t> Follower::take(std::span<const Delivered> messages,
                         .tickets = tickets_[i],
                         .knows = b.knows});
   }
-  if (ordered_.empty()) return taken;
+  if (ordered_.empty()) {
+    go_over();
+    return taken;
+  }
   auto report = sequencer_.follow(ordered_, answers);
   if (!report) return tl::unexpected(report.error());
   report_ = std::move(*report);
@@ -161,13 +232,17 @@ Result<std::size_t> Follower::take(std::span<const Delivered> messages,
     const Delivered& m = messages[sources_[i].index];
     if (report_.made_block[i]) partitions_[m.partition].anchor = m.position;
   }
-  if (!report_.contradiction) return taken;
+  if (!report_.contradiction) {
+    go_over();
+    return taken;
+  }
   // Others than the partition that stops go on with what came behind it.
   for (std::size_t i = sources_.size(); i-- > report_.followed;) {
     partitions_[messages[sources_[i].index].partition].position = sources_[i].before;
   }
   const std::size_t at = sources_[report_.followed].index;
   stop(messages[at].partition, report_.contradiction->message);
+  go_over();
   return at + 1;
 }
 

@@ -2,8 +2,14 @@
 // streams, and has the sequencer make blocks and decisions of them. It does so once for each
 // position, however often a message is delivered, and it notices when a stream is not what it was:
 // then the partition stops, for good, until somebody has looked at it.
+//
+// It also reads the stream that is to follow a partition's own (of the next generation), as far as
+// it holds promises and a cut, and goes over to it when the cut says so: docs/cluster.md, "When a
+// stream is silent".
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
@@ -48,14 +54,24 @@ class Follower {
   struct State {
     Position position;          // everything up to here is durable here
     Position anchor;            // the last of those that made a block
+    Position began;             // as begin() said, or where it went over to this generation
     bool gap = false;           // messages are missing: nothing is taken until rewind()
     std::string stopped;        // why nothing more is taken; empty: it is
     std::uint64_t skipped = 0;  // messages that were no batches
+
+    bool promised = false;  // nothing more is taken of this generation before its cut is known
+    // Of the stream of the next generation.
+    std::uint64_t next_read = 0;                    // its messages up to here were read
+    bool next_gap = false;                          // some are missing: none is read until reread()
+    std::map<ProcessorId, std::uint64_t> promises;  // what each said that it has, the first time
+    std::optional<std::uint64_t> cut;               // this generation is taken up to here
   };
 
-  // The sequencer follows, and outlives this.
-  Follower(Sequencer& sequencer, Partitions partitions)
-      : sequencer_(sequencer), spread_(partitions) {}
+  // The sequencer follows, and outlives this. `promises` make a cut, which is how many processors
+  // must be asked to hear of all that was acknowledged (processors - durable_on + 1); 0: streams
+  // are never changed.
+  Follower(Sequencer& sequencer, Partitions partitions, std::size_t promises = 0)
+      : sequencer_(sequencer), spread_(partitions), promises_(promises) {}
 
   // Begins to take a partition's messages, those after `position`, which is that of its last block.
   void begin(PartitionId, Position position);
@@ -64,6 +80,13 @@ class Follower {
   // came after the anchor left no trace, and a stream that has lost it may have other messages
   // there.
   void rewind(PartitionId);
+  // Takes nothing more of the partition's generation before the cut is known. Returns the position
+  // of the last block, for the promise (what came after it left no trace anywhere); the caller
+  // publishes that once it can no longer be forgotten, and calls this again after a restart.
+  Position promise(PartitionId);
+  // When a consumer of the next generation's stream begins anew, from its first message: what was
+  // read may be there no more.
+  void reread(PartitionId);
 
   // Takes as many of the messages as one commit holds and returns how many; those of partitions
   // that have stopped, or that were taken before, count as taken. Fails when the log does: then
@@ -83,9 +106,14 @@ class Follower {
 
   static bool expected(State&, const Delivered&);
   void open(State&, const Delivered&);
+  void read_next(State&, const Delivered&);
+  static void begin(State&, Position, bool gap);
+  void go_over();
+  static void go_over(State&);
 
   Sequencer& sequencer_;
   const Partitions spread_;
+  const std::size_t promises_;
   std::map<PartitionId, State> partitions_;
   std::vector<Batch> batches_;  // reused
   std::vector<std::vector<Ticket>> tickets_;

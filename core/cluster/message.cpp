@@ -13,6 +13,8 @@ namespace {
 constexpr std::uint32_t kBatchMagic = 0x42435346;    // "FSCB"
 constexpr std::uint32_t kAnswersMagic = 0x41435346;  // "FSCA"
 constexpr std::uint32_t kOpeningMagic = 0x4f435346;  // "FSCO"
+constexpr std::uint32_t kPromiseMagic = 0x50435346;  // "FSCP"
+constexpr std::uint32_t kCutMagic = 0x58435346;      // "FSCX"
 constexpr std::uint16_t kVersion = 1;
 constexpr std::size_t kCrcBytes = 4;
 // magic, version, flags; then, of a batch, SKU, origin, number, what it knows, count and size; of
@@ -21,6 +23,8 @@ constexpr std::size_t kStartBytes = 8;
 constexpr std::size_t kBatchHeaderBytes = kStartBytes + 5 * 8 + 2 * 4;
 constexpr std::size_t kAnswersHeaderBytes = kStartBytes + 6 * 8 + 4;
 constexpr std::size_t kOpeningBytes = kStartBytes + 2 * 4 + 8 + 32;
+constexpr std::size_t kPromiseBytes = kStartBytes + 2 * 4 + 2 * 8;
+constexpr std::size_t kCutBytes = kStartBytes + 2 * 4;
 
 static_assert(kMaxBatchBytes < kMaxBlockBytes - 1024, "a batch fits into a block");
 
@@ -73,6 +77,13 @@ Result<Get> open(std::span<const std::byte> bytes, std::uint32_t magic, std::siz
     return fail(Fault::damaged, "a message of the cluster has an impossible length");
   }
   return Get(bytes.data() + kStartBytes);
+}
+
+// Of a field of 32 bits.
+Result<std::uint16_t> take_generation(Get& fields) {
+  const auto generation = fields.take<std::uint32_t>();
+  if (generation > 0xffff) return fail(Fault::damaged, "a generation has 16 bits");
+  return static_cast<std::uint16_t>(generation);
 }
 
 void seal(std::byte* message, std::size_t size) { put_le(message + size, crc32c({message, size})); }
@@ -163,12 +174,56 @@ Result<Opening> parse_opening(std::span<const std::byte> bytes) {
   if (!fields) return tl::unexpected(fields.error());
   Opening o;
   o.partition = PartitionId{fields->take<std::uint32_t>()};
-  const auto generation = fields->take<std::uint32_t>();
+  const auto generation = take_generation(*fields);
+  if (!generation) return tl::unexpected(generation.error());
+  o.generation = *generation;
   o.skus = fields->take<std::uint64_t>();
-  if (generation > 0xffff) return fail(Fault::damaged, "a generation has 16 bits");
-  o.generation = static_cast<std::uint16_t>(generation);
   std::copy_n(bytes.begin() + kOpeningBytes - 32, 32, o.heads.bytes.begin());
   return o;
+}
+
+ProcessorId processor_id(std::string_view name) {
+  return ProcessorId{get_le<std::uint64_t>(sha256(std::as_bytes(std::span(name))).bytes.data())};
+}
+
+void append_promise(std::vector<std::byte>& out, const Promise& p) {
+  const std::size_t begin = out.size();
+  out.resize(begin + kPromiseBytes + kCrcBytes);
+  Put(out.data() + begin) << kPromiseMagic << kVersion << std::uint16_t{0} << p.partition.value
+                          << std::uint32_t{p.generation} << p.processor.value << p.has;
+  seal(out.data() + begin, kPromiseBytes);
+}
+
+Result<Promise> parse_promise(std::span<const std::byte> bytes) {
+  auto fields = open(bytes, kPromiseMagic, kPromiseBytes, kPromiseBytes);
+  if (!fields) return tl::unexpected(fields.error());
+  Promise p;
+  p.partition = PartitionId{fields->take<std::uint32_t>()};
+  const auto generation = take_generation(*fields);
+  if (!generation) return tl::unexpected(generation.error());
+  p.generation = *generation;
+  p.processor = ProcessorId{fields->take<std::uint64_t>()};
+  p.has = fields->take<std::uint64_t>();
+  return p;
+}
+
+void append_cut(std::vector<std::byte>& out, const Cut& c) {
+  const std::size_t begin = out.size();
+  out.resize(begin + kCutBytes + kCrcBytes);
+  Put(out.data() + begin) << kCutMagic << kVersion << std::uint16_t{0} << c.partition.value
+                          << std::uint32_t{c.generation};
+  seal(out.data() + begin, kCutBytes);
+}
+
+Result<Cut> parse_cut(std::span<const std::byte> bytes) {
+  auto fields = open(bytes, kCutMagic, kCutBytes, kCutBytes);
+  if (!fields) return tl::unexpected(fields.error());
+  Cut c;
+  c.partition = PartitionId{fields->take<std::uint32_t>()};
+  const auto generation = take_generation(*fields);
+  if (!generation) return tl::unexpected(generation.error());
+  c.generation = *generation;
+  return c;
 }
 
 void HeadsDigest::add(SkuId sku, const Head& head) {

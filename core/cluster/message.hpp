@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "core/log/block.hpp"
@@ -102,6 +103,33 @@ void append_opening(std::vector<std::byte>& out, const Opening&);
 // Faults as parse_batch().
 Result<Opening> parse_opening(std::span<const std::byte>);
 bool is_opening(std::span<const std::byte>);
+
+// A processor, by its name: the same for as long as it has its data directory.
+using ProcessorId = Strong<struct ProcessorIdTag, std::uint64_t>;
+ProcessorId processor_id(std::string_view name);
+
+// In the stream that is to follow another, of the generation before: the processor takes nothing
+// more of that one before it knows the cut, and has all of it up to `has` durable.
+struct Promise {
+  PartitionId partition;
+  std::uint16_t generation = 0;  // of the stream that it stands in
+  ProcessorId processor;
+  std::uint64_t has = 0;  // a sequence number of the stream before: of its last block
+};
+
+void append_promise(std::vector<std::byte>& out, const Promise&);
+// Faults as parse_batch().
+Result<Promise> parse_promise(std::span<const std::byte>);
+
+// In the same stream: the promises before it make the cut, which is the highest position among
+// them. The stream before is taken up to there, and then this one.
+struct Cut {
+  PartitionId partition;
+  std::uint16_t generation = 0;
+};
+
+void append_cut(std::vector<std::byte>& out, const Cut&);
+Result<Cut> parse_cut(std::span<const std::byte>);
 
 // The digest of the heads of a partition, given in the order of their SKUs.
 class HeadsDigest {

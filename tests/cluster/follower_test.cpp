@@ -55,11 +55,12 @@ class Heard final : public fairsale::Answers {
 
 // A processor: its log outlives it.
 struct Processor {
-  explicit Processor(MemoryLog& kept, Timestamp now = kOpening, Partitions spread = {1})
+  explicit Processor(MemoryLog& kept, Timestamp now = kOpening, Partitions spread = {1},
+                     std::size_t promises = 2)
       : log(kept),
         clock(now),
         sequencer(log, clock, decisions, {.ordered_elsewhere = true}),
-        follower(sequencer, spread) {
+        follower(sequencer, spread, promises) {
     Position at;
     const auto heads = log.heads();
     for (const SkuHead& h : *heads) {
@@ -309,6 +310,139 @@ TEST(Follower, ANewGenerationBeginsWithWhatEverybodyHas) {
   Processor without(empty);
   without.take(next.after(0));
   EXPECT_NE(without.state().stopped.find("begins with logs that are not those"), std::string::npos);
+}
+
+// Two streams of a partition, the second ready to follow the first.
+class Turnover : public ::testing::Test {
+ protected:
+  Turnover() {
+    next.generation = 1;
+    origin.send(stream, "a", {scheduled("a", 9)}, kOpening);
+    for (int i = 0; i < 3; ++i) buy(stream, i);
+  }
+  void buy(Stream& s, int who) {
+    origin.send(s, "a", {attempt(fmt::format("c{}", who), "1")}, kOpening);
+  }
+  // A promise of a processor that has the first stream up to there.
+  void promise(std::string_view who, std::uint64_t has) {
+    std::vector<std::byte> bytes;
+    append_promise(bytes, {kPartition, 1, processor_id(who), has});
+    next.store(bytes, kOpening);
+  }
+  void cut() {
+    std::vector<std::byte> bytes;
+    append_cut(bytes, {kPartition, 1});
+    next.store(bytes, kOpening);
+  }
+  std::vector<Delivered> first(std::size_t n) const {
+    auto out = stream.after(0);
+    out.resize(n);
+    return out;
+  }
+
+  Stream stream;
+  Stream next;
+  Origin origin;
+  MemoryLog log;
+  Processor p{log};
+};
+
+TEST_F(Turnover, EverybodyGoesOverBehindTheCut) {
+  MemoryLog other_log;
+  Processor other(other_log);
+  p.take(stream.after(0));
+  other.take(first(3));
+  promise("p0", p.follower.promise(kPartition).sequence);
+  promise("p1", other.follower.promise(kPartition).sequence);
+  cut();
+  buy(next, 7);
+  p.take(next.after(0));
+  EXPECT_EQ(p.state().position, (Position{1, 4}));
+  EXPECT_EQ(p.state().anchor, (Position{1, 4}));
+
+  // Who is behind the cut takes the rest first, whoever has it from.
+  other.take(next.after(0));
+  EXPECT_EQ(other.state().cut, 4u);
+  EXPECT_EQ(other.state().position, (Position{0, 3}));
+  buy(stream, 8);  // beyond the cut: nobody takes it
+  other.take(stream.after(3));
+  EXPECT_EQ(other.state().position, (Position{1, 3}));
+  EXPECT_TRUE(other.state().gap) << "what came behind the cut is asked for again";
+  other.follower.rewind(kPartition);
+  other.take(next.after(3));
+  EXPECT_EQ(other.head("a"), p.head("a"));
+  EXPECT_EQ(other.digest("a"), p.digest("a"));
+}
+
+TEST_F(Turnover, WhoHasPromisedTakesNothingMoreUntilTheCutIsKnown) {
+  p.take(first(2));
+  EXPECT_EQ(p.follower.promise(kPartition), (Position{0, 2}));
+  p.take(stream.after(2));
+  EXPECT_EQ(p.state().position, (Position{0, 2}));
+  EXPECT_FALSE(p.state().gap);
+  promise("p0", 2);
+  promise("p1", 3);
+  cut();
+  p.take(next.after(0));
+  p.take(stream.after(2));
+  EXPECT_EQ(p.state().position, (Position{1, 3}));
+  EXPECT_EQ(p.head("a").seq, Seq{3}) << "the fourth message is beyond the cut";
+}
+
+TEST_F(Turnover, ACutNeedsThePromisesOfEnoughProcessors) {
+  p.take(stream.after(0));
+  promise("p0", 4);
+  promise("p0", 4);  // again: it counts once
+  cut();
+  promise("p1", 2);
+  promise("p1", 4);  // what it said first stands
+  p.take(next.after(0));
+  EXPECT_FALSE(p.state().cut);
+  EXPECT_EQ(p.state().promises.at(processor_id("p1")), 2u);
+  cut();
+  p.take(next.after(4));
+  EXPECT_TRUE(p.state().gap || p.state().position == (Position{1, 6}));
+  p.take(next.after(5));
+  EXPECT_EQ(p.state().position, (Position{1, 6}));
+}
+
+TEST_F(Turnover, ABlockBeyondTheCutStopsThePartition) {
+  p.take(stream.after(0));
+  promise("p1", 2);
+  promise("p2", 3);
+  cut();
+  p.take(next.after(0));
+  EXPECT_NE(p.state().stopped.find("after message 3"), std::string::npos) << p.state().stopped;
+  EXPECT_EQ(p.head("a").seq, Seq{4});
+}
+
+TEST_F(Turnover, MissingPromisesAreWaitedFor) {
+  p.take(stream.after(0));
+  promise("p0", 4);
+  promise("p1", 4);
+  cut();
+  p.take(next.after(1));
+  EXPECT_TRUE(p.state().next_gap);
+  EXPECT_TRUE(p.state().promises.empty());
+  p.follower.reread(kPartition);
+  p.take(next.after(0));
+  EXPECT_EQ(p.state().position, (Position{1, 3}));
+}
+
+TEST_F(Turnover, BatchesBeforeTheCutAreNotTaken) {
+  p.take(stream.after(0));
+  buy(next, 7);
+  promise("p0", 4);
+  promise("p1", 4);
+  cut();
+  p.take(next.after(0));
+  EXPECT_EQ(p.head("a").seq, Seq{4});
+  EXPECT_EQ(p.state().position, (Position{1, 4}));
+  // After a restart the log says only how far it was in the stream before.
+  Processor again(log);
+  EXPECT_EQ(again.state().position, (Position{0, 4}));
+  again.take(next.after(0));
+  EXPECT_EQ(again.state().position, (Position{1, 4}));
 }
 
 TEST(Follower, WhoeverSeesADeadlinePassSaysSo) {

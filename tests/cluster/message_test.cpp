@@ -96,6 +96,29 @@ TEST(Message, AnOpeningComesBackAsItWas) {
   EXPECT_EQ(back->heads, o.heads);
 }
 
+TEST(Message, APromiseAndACutComeBackAsTheyWere) {
+  std::vector<std::byte> bytes;
+  append_promise(bytes, {PartitionId{3}, 7, processor_id("p0"), 1'234});
+  const auto promise = parse_promise(bytes);
+  ASSERT_TRUE(promise) << promise.error().message;
+  EXPECT_EQ(promise->partition, PartitionId{3});
+  EXPECT_EQ(promise->generation, 7);
+  EXPECT_EQ(promise->processor, processor_id("p0"));
+  EXPECT_EQ(promise->has, 1'234u);
+  EXPECT_FALSE(parse_cut(bytes));
+  EXPECT_NE(processor_id("p0"), processor_id("p1"));
+
+  bytes.clear();
+  append_cut(bytes, {PartitionId{3}, 7});
+  const auto cut = parse_cut(bytes);
+  ASSERT_TRUE(cut) << cut.error().message;
+  EXPECT_EQ(cut->partition, PartitionId{3});
+  EXPECT_EQ(cut->generation, 7);
+  EXPECT_FALSE(parse_promise(bytes));
+  bytes[9] ^= std::byte{1};
+  EXPECT_EQ(parse_cut(bytes).error().fault, Fault::damaged);
+}
+
 TEST(Message, ABatchTakesNoMoreThanABlockDoes) {
   BatchBuilder b;
   b.begin(sku_id("tour"), NodeId{7});
@@ -145,6 +168,8 @@ RC_GTEST_PROP(Message, WhateverIsForgedIsReadWithinItsBounds, ()) {
   (void)parse_batch(bytes, b);
   (void)parse_answers(bytes);
   (void)parse_opening(bytes);
+  (void)parse_promise(bytes);
+  (void)parse_cut(bytes);
 }
 
 }  // namespace

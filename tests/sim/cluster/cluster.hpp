@@ -8,6 +8,7 @@
 // and which are stopped for a while and go on), clocks that differ.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <cstdio>
 #include <optional>
@@ -15,23 +16,43 @@
 
 namespace fairsale::sim {
 
-// What a life came to.
-struct ClusterReport {
-  std::uint64_t hash = 0;  // of all that happened
-  std::uint64_t steps = 0;
+// What lives came to, counted.
+struct ClusterCounts {
+  std::uint64_t lives = 0;
   std::uint64_t batches = 0;        // stored by a stream
   std::uint64_t accepted = 0;       // events whose answers were let through
   std::uint64_t lost_replies = 0;   // batches that an origin gave up
   std::uint64_t deaths = 0;         // of processors and origins
+  std::uint64_t turnovers = 0;      // of a processor, to a partition's next stream
+  std::uint64_t cut_off = 0;        // partitions of a processor that held more than the cut
   std::uint64_t stream_losses = 0;  // of what a stream had acknowledged
   std::uint64_t stopped = 0;        // partitions of a processor that stopped
   std::uint64_t forks = 0;          // times that logs had parted when a stream was made anew
   std::uint64_t reseeds = 0;
   std::uint64_t disagreements = 0;  // batches on which processors differed
+
+  ClusterCounts& operator+=(const ClusterCounts& other) {
+    for (auto count : kAll) this->*count += other.*count;
+    return *this;
+  }
+
+ private:
+  static const std::array<std::uint64_t ClusterCounts::*, 12> kAll;
+};
+
+struct ClusterReport {
+  std::uint64_t hash = 0;  // of all that happened
+  ClusterCounts counts;
   std::optional<std::string> failure;
 };
 
 // `text`: where to write what happens; null: nowhere.
 ClusterReport simulate_cluster(std::uint64_t seed, std::FILE* text);
+
+inline constexpr std::array<std::uint64_t ClusterCounts::*, 12> ClusterCounts::kAll{
+    &ClusterCounts::lives,        &ClusterCounts::batches,       &ClusterCounts::accepted,
+    &ClusterCounts::lost_replies, &ClusterCounts::deaths,        &ClusterCounts::turnovers,
+    &ClusterCounts::cut_off,      &ClusterCounts::stream_losses, &ClusterCounts::stopped,
+    &ClusterCounts::forks,        &ClusterCounts::reseeds,       &ClusterCounts::disagreements};
 
 }  // namespace fairsale::sim

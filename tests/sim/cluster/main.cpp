@@ -16,8 +16,11 @@
 
 #include "tests/sim/cluster/cluster.hpp"
 
+static_assert(std::is_trivially_copyable_v<fairsale::sim::ClusterCounts>, "sent through a pipe");
+
 namespace {
 
+using fairsale::sim::ClusterCounts;
 using fairsale::sim::ClusterReport;
 using fairsale::sim::simulate_cluster;
 
@@ -35,54 +38,8 @@ extern "C" void name_the_seed(int) {
   ::_exit(1);
 }
 
-struct Totals {
-  std::uint64_t seeds = 0;
-  ClusterReport sum;
-
-  void add(const ClusterReport& r) {
-    sum.steps += r.steps;
-    sum.batches += r.batches;
-    sum.accepted += r.accepted;
-    sum.lost_replies += r.lost_replies;
-    sum.deaths += r.deaths;
-    sum.stream_losses += r.stream_losses;
-    sum.stopped += r.stopped;
-    sum.forks += r.forks;
-    sum.reseeds += r.reseeds;
-    sum.disagreements += r.disagreements;
-  }
-};
-
-// Without the failure, which is told by who finds it.
-struct Line {
-  std::array<std::uint64_t, 11> values;
-};
-
-Line line_of(const Totals& t) {
-  const ClusterReport& s = t.sum;
-  return {{t.seeds, s.steps, s.batches, s.accepted, s.lost_replies, s.deaths, s.stream_losses,
-           s.stopped, s.forks, s.reseeds, s.disagreements}};
-}
-
-void add(Totals& t, const Line& l) {
-  const auto& v = l.values;
-  t.seeds += v[0];
-  ClusterReport r;
-  r.steps = v[1];
-  r.batches = v[2];
-  r.accepted = v[3];
-  r.lost_replies = v[4];
-  r.deaths = v[5];
-  r.stream_losses = v[6];
-  r.stopped = v[7];
-  r.forks = v[8];
-  r.reseeds = v[9];
-  r.disagreements = v[10];
-  t.add(r);
-}
-
-Totals run(std::uint64_t first, std::uint64_t count) {
-  Totals all;
+ClusterCounts run(std::uint64_t first, std::uint64_t count) {
+  ClusterCounts all;
   for (std::uint64_t seed = first; seed < first + count; ++seed) {
     current_seed = seed;
     const ClusterReport r = simulate_cluster(seed, nullptr);
@@ -98,13 +55,12 @@ Totals run(std::uint64_t first, std::uint64_t count) {
                  seed);
       std::exit(1);
     }
-    all.add(r);
-    ++all.seeds;
+    all += r.counts;
   }
   return all;
 }
 
-Totals run_in_parallel(std::uint64_t first, std::uint64_t count, std::uint64_t jobs) {
+ClusterCounts run_in_parallel(std::uint64_t first, std::uint64_t count, std::uint64_t jobs) {
   std::vector<std::pair<pid_t, int>> running;
   for (std::uint64_t j = 0; j < jobs; ++j) {
     const std::uint64_t from = first + count * j / jobs;
@@ -113,21 +69,21 @@ Totals run_in_parallel(std::uint64_t first, std::uint64_t count, std::uint64_t j
     if (::pipe(ends.data()) != 0) std::exit(2);
     const pid_t pid = ::fork();
     if (pid == 0) {
-      const Line l = line_of(run(from, to - from));
-      ::_exit(::write(ends[1], &l, sizeof l) == sizeof l ? 0 : 2);
+      const ClusterCounts counts = run(from, to - from);
+      ::_exit(::write(ends[1], &counts, sizeof counts) == sizeof counts ? 0 : 2);
     }
     ::close(ends[1]);
     running.emplace_back(pid, ends[0]);
   }
-  Totals all;
+  ClusterCounts all;
   bool failed = false;
   for (const auto& [pid, out] : running) {
-    Line l{};
+    ClusterCounts counts;
     int status = 0;
-    const bool told = ::read(out, &l, sizeof l) == sizeof l;
+    const bool told = ::read(out, &counts, sizeof counts) == sizeof counts;
     ::waitpid(pid, &status, 0);
     if (!told || status != 0) failed = true;
-    if (told) add(all, l);
+    if (told) all += counts;
   }
   if (failed) std::exit(1);
   return all;
@@ -172,15 +128,17 @@ int main(int argc, char** argv) {
   ::signal(SIGABRT, name_the_seed);
   const std::uint64_t count = numbers.size() > 1 ? numbers[1] : 1;
   const auto began = std::chrono::steady_clock::now();
-  const Totals t = jobs > 1 ? run_in_parallel(numbers[0], count, jobs) : run(numbers[0], count);
+  const ClusterCounts s =
+      jobs > 1 ? run_in_parallel(numbers[0], count, jobs) : run(numbers[0], count);
   const std::chrono::duration<double> real = std::chrono::steady_clock::now() - began;
-  const ClusterReport& s = t.sum;
   const std::vector<std::pair<std::string, std::uint64_t>> figures{
-      {"lives of a cluster (seeds), each run twice", t.seeds},
+      {"lives of a cluster (seeds), each run twice", s.lives},
       {"batches that a stream stored", s.batches},
       {"answers let through, all true to the end", s.accepted},
       {"batches whose outcome an origin did not learn", s.lost_replies},
       {"deaths of processors and origins", s.deaths},
+      {"times that a processor went over to a partition's next stream", s.turnovers},
+      {"partitions whose log held more than the cut", s.cut_off},
       {"losses of what a stream had acknowledged", s.stream_losses},
       {"partitions that stopped on a processor", s.stopped},
       {"logs that had parted", s.forks},
