@@ -87,9 +87,24 @@ std::optional<Metadata> metadata_of(const char* reply) {
   return m;
 }
 
+std::string leader_of(const jsClusterInfo* cluster) {
+  return cluster != nullptr && cluster->Leader != nullptr ? cluster->Leader : "";
+}
+
 class NatsBus;
 
-enum class Kind : std::uint8_t { messages, stored, answers, queries, replies, shown, show, nodes };
+enum class Kind : std::uint8_t {
+  messages,
+  stored,
+  answers,
+  queries,
+  replies,
+  shown,
+  show,
+  lacks,
+  has,
+  nodes
+};
 
 struct Hearing {
   NatsBus* bus = nullptr;
@@ -183,11 +198,12 @@ class NatsBus final : public Bus {
     return out;
   }
 
-  Result<void> follow(PartitionId p, Position next, std::uint64_t run) override {
+  Result<std::string> follow(PartitionId p, Position next, std::uint64_t run) override {
+    const std::pair key{p, next.generation};
     {
       const std::scoped_lock lock(mutex_);
-      drop(following_[p].hearing);
-      following_[p].heard.store(steady_clock::now().time_since_epoch().count());
+      drop(following_[key].hearing);
+      following_[key].heard = steady_clock::now();
     }
     natsInbox* made = nullptr;
     if (natsStatus s = natsInbox_Create(&made); s != NATS_OK) {
@@ -204,7 +220,7 @@ class NatsBus final : public Bus {
     if (!hearing) return tl::unexpected(hearing.error());
     {
       const std::scoped_lock lock(mutex_);
-      following_[p].hearing = *hearing;
+      following_[key].hearing = *hearing;
     }
     jsConsumerConfig config;
     jsConsumerConfig_Init(&config);
@@ -218,21 +234,55 @@ class NatsBus final : public Bus {
     config.Replicas = 1;
     config.MemoryStorage = true;
     jsErrCode code{};
+    jsConsumerInfo* info = nullptr;
     const natsStatus s = js_AddConsumer(
-        nullptr, context_.get(), stream_name(p, next.generation).c_str(), &config, nullptr, &code);
+        &info, context_.get(), stream_name(p, next.generation).c_str(), &config, nullptr, &code);
+    std::string server;
+    if (s == NATS_OK) server = leader_of(info->Cluster);
+    jsConsumerInfo_Destroy(info);
     if (s != NATS_OK) {
       return nats_failure(
           fmt::format("the stream {} cannot be followed", stream_name(p, next.generation)), s);
     }
-    return {};
+    return server;
   }
 
-  milliseconds silent(PartitionId p) const override {
+  void leave(PartitionId p, std::uint16_t generation) override {
     const std::scoped_lock lock(mutex_);
-    const auto it = following_.find(p);
+    const auto it = following_.find({p, generation});
+    if (it == following_.end()) return;
+    drop(it->second.hearing);
+    following_.erase(it);
+  }
+
+  milliseconds silent(PartitionId p, std::uint16_t generation) const override {
+    const std::scoped_lock lock(mutex_);
+    const auto it = following_.find({p, generation});
     if (it == following_.end()) return milliseconds::max();
-    const steady_clock::time_point heard{steady_clock::duration{it->second.heard.load()}};
-    return std::chrono::duration_cast<milliseconds>(steady_clock::now() - heard);
+    return std::chrono::duration_cast<milliseconds>(steady_clock::now() - it->second.heard);
+  }
+
+  Result<std::string> leader(PartitionId p, std::uint16_t generation) override {
+    jsStreamInfo* info = nullptr;
+    jsErrCode code{};
+    const natsStatus s =
+        js_GetStreamInfo(&info, context_.get(), stream_name(p, generation).c_str(), nullptr, &code);
+    const NatsStreamInfoPtr kept(info);
+    if (s != NATS_OK) return nats_failure("streams cannot be looked at", s);
+    return leader_of(info->Cluster);
+  }
+
+  void step_down(PartitionId p, std::uint16_t generation) override {
+    const auto subject =
+        fmt::format("$JS.API.STREAM.LEADER.STEPDOWN.{}", stream_name(p, generation));
+    natsMsg* reply = nullptr;
+    (void)natsConnection_RequestString(&reply, connection_.get(), subject.c_str(), "",
+                                       kRequestTimeout.count());
+    natsMsg_Destroy(reply);
+  }
+
+  void remove_stream(PartitionId p, std::uint16_t generation) override {
+    (void)js_DeleteStream(context_.get(), stream_name(p, generation).c_str(), nullptr, nullptr);
   }
 
   Result<std::optional<Bytes>> fetch(PartitionId p, Position at) override {
@@ -255,6 +305,11 @@ class NatsBus final : public Bus {
                                          bytes.data(), static_cast<int>(bytes.size())) == NATS_OK;
   }
 
+  void publish_message(PartitionId p, std::uint16_t generation,
+                       std::span<const std::byte> bytes) override {
+    publish(fmt::format("fairsale.log.{}.{}", p.value, generation), bytes);
+  }
+
   void publish_answers(NodeId origin, std::span<const std::byte> bytes) override {
     publish(fmt::format("fairsale.answers.{:x}", origin.value), bytes);
   }
@@ -272,6 +327,12 @@ class NatsBus final : public Bus {
   }
   void publish_shown(std::span<const std::byte> bytes) override { publish(kShown, bytes); }
   void ask_to_show() override { publish(kShow, {}); }
+  void publish_lacks(PartitionId p, std::span<const std::byte> bytes) override {
+    publish(fmt::format("fairsale.lacks.{}", p.value), bytes);
+  }
+  void publish_has(NodeId node, std::span<const std::byte> bytes) override {
+    publish(fmt::format("fairsale.has.{:x}", node.value), bytes);
+  }
   void publish_heartbeat(std::span<const std::byte> bytes) override { publish(kNodes, bytes); }
 
   Result<void> hear_origin(NodeId origin) override {
@@ -288,6 +349,14 @@ class NatsBus final : public Bus {
   Result<void> hear_queries(PartitionId p) override {
     return hear(fmt::format("{}{}", kQueriesPrefix, p.value), "processors",
                 {.bus = this, .kind = Kind::queries, .partition = p});
+  }
+  Result<void> hear_lacks(PartitionId p) override {
+    return hear(fmt::format("fairsale.lacks.{}", p.value), nullptr,
+                {.bus = this, .kind = Kind::lacks});
+  }
+  Result<void> hear_has(NodeId node) override {
+    return hear(fmt::format("fairsale.has.{:x}", node.value), nullptr,
+                {.bus = this, .kind = Kind::has});
   }
   Result<void> hear_shown() override {
     return hear(kShown, nullptr, {.bus = this, .kind = Kind::shown});
@@ -320,7 +389,7 @@ class NatsBus final : public Bus {
   };
   struct Following {
     std::shared_ptr<Subscribed> hearing;
-    std::atomic<steady_clock::rep> heard{0};
+    steady_clock::time_point heard;
   };
 
   static void on_error(natsConnection*, natsSubscription*, natsStatus s, void*) {
@@ -410,6 +479,8 @@ class NatsBus final : public Bus {
       }
       case Kind::shown: return listener_.on_shown(bytes_of(m));
       case Kind::show: return listener_.on_show();
+      case Kind::lacks: return listener_.on_lacks(bytes_of(m));
+      case Kind::has: return listener_.on_has(bytes_of(m));
       case Kind::nodes: return listener_.on_heartbeat(bytes_of(m));
     }
   }
@@ -417,7 +488,9 @@ class NatsBus final : public Bus {
   void heard_message(const Hearing& h, natsMsg* m) {
     {
       const std::scoped_lock lock(mutex_);
-      following_[h.partition].heard.store(steady_clock::now().time_since_epoch().count());
+      const auto it = following_.find({h.partition, h.generation});
+      if (it == following_.end() || h.over) return;
+      it->second.heard = steady_clock::now();
     }
     const char* reply = natsMsg_GetReply(m);
     const auto metadata = metadata_of(reply);
@@ -470,7 +543,7 @@ class NatsBus final : public Bus {
   bool closed_ = false;
 
   mutable std::mutex mutex_;
-  std::map<PartitionId, Following> following_;
+  std::map<std::pair<PartitionId, std::uint16_t>, Following> following_;  // by generation
   std::vector<std::shared_ptr<Subscribed>> kept_;
 };
 

@@ -1,13 +1,16 @@
 // The cluster's way over NATS: the streams that order batches, and the subjects by which nodes
 // talk.
 //
-//   stream FAIRSALE_LOG_P_G, subject fairsale.log.P.G   batches of partition P, generation G
+//   stream FAIRSALE_LOG_P_G, subject fairsale.log.P.G   batches of partition P, generation G; and
+//                                                       the promises that end the one before
 //   fairsale.stored.ORIGIN.NUMBER                       JetStream's acknowledgements of batches
 //   fairsale.answers.ORIGIN                             processors' answers to them
 //   fairsale.queries.P                                  requests for any processor of P
 //   fairsale.replies.ORIGIN.NUMBER                      its reply to one
 //   fairsale.shown                                      how sales look
 //   fairsale.show                                       a request to show all of them
+//   fairsale.lacks.P                                    a request for messages of P's stream
+//   fairsale.has.NODE                                   one of them
 //   fairsale.nodes                                      heartbeats
 //
 // Streams are made when they are not there, and never altered. Everything else is lost when nobody
@@ -51,6 +54,8 @@ class BusListener {
                         std::span<const std::byte>) = 0;
   virtual void on_shown(std::span<const std::byte>) = 0;
   virtual void on_show() = 0;
+  virtual void on_lacks(std::span<const std::byte>) = 0;
+  virtual void on_has(std::span<const std::byte>) = 0;
   virtual void on_heartbeat(std::span<const std::byte>) = 0;
   virtual void on_connection(bool up) = 0;
 
@@ -73,29 +78,46 @@ class Bus {
   };
   virtual Result<std::optional<Bounds>> bounds(cluster::PartitionId, std::uint16_t generation) = 0;
 
-  // Delivers a partition's messages from `next` on to the listener, instead of what was asked for
-  // before; some of that may still come. `run` is told with each. `silent()` tells when it has
-  // stopped delivering.
-  virtual Result<void> follow(cluster::PartitionId, cluster::Position next, std::uint64_t run) = 0;
-  // How long nothing was heard of a partition's stream, which speaks at least each half second.
-  virtual std::chrono::milliseconds silent(cluster::PartitionId) const = 0;
+  // Delivers a stream's messages from `next` on to the listener, instead of what was asked for
+  // before; some of that may still come. `run` is told with each. Returns the server that delivers
+  // them; empty when NATS is no cluster. `silent()` tells when it has stopped.
+  virtual Result<std::string> follow(cluster::PartitionId, cluster::Position next,
+                                     std::uint64_t run) = 0;
+  // Ends that.
+  virtual void leave(cluster::PartitionId, std::uint16_t generation) = 0;
+  // How long nothing was heard of a stream that is followed, which speaks at least each half
+  // second.
+  virtual std::chrono::milliseconds silent(cluster::PartitionId,
+                                           std::uint16_t generation) const = 0;
+  // The server that leads a stream; empty when NATS is no cluster, or it has none now.
+  virtual Result<std::string> leader(cluster::PartitionId, std::uint16_t generation) = 0;
+  // Asks for another one.
+  virtual void step_down(cluster::PartitionId, std::uint16_t generation) = 0;
+  virtual void remove_stream(cluster::PartitionId, std::uint16_t generation) = 0;
   // One message of a stream. Nothing when it is not there.
   virtual Result<std::optional<Bytes>> fetch(cluster::PartitionId, cluster::Position) = 0;
 
   // False: it was not sent.
   virtual bool publish_batch(cluster::PartitionId, std::uint16_t generation, cluster::NodeId origin,
                              cluster::BatchNumber, std::span<const std::byte>) = 0;
+  // Into a stream too, and nobody is told whether it was stored.
+  virtual void publish_message(cluster::PartitionId, std::uint16_t generation,
+                               std::span<const std::byte>) = 0;
   virtual void publish_answers(cluster::NodeId origin, std::span<const std::byte>) = 0;
   virtual bool publish_query(cluster::PartitionId, cluster::NodeId origin, std::uint64_t number,
                              std::span<const std::byte>) = 0;
   virtual void publish_reply(std::string_view reply_to, std::span<const std::byte>) = 0;
   virtual void publish_shown(std::span<const std::byte>) = 0;
   virtual void ask_to_show() = 0;
+  virtual void publish_lacks(cluster::PartitionId, std::span<const std::byte>) = 0;
+  virtual void publish_has(cluster::NodeId, std::span<const std::byte>) = 0;
   virtual void publish_heartbeat(std::span<const std::byte>) = 0;
 
   // What this node listens to.
   virtual Result<void> hear_origin(cluster::NodeId) = 0;  // acknowledgements, answers, replies
   virtual Result<void> hear_queries(cluster::PartitionId) = 0;
+  virtual Result<void> hear_lacks(cluster::PartitionId) = 0;
+  virtual Result<void> hear_has(cluster::NodeId) = 0;
   virtual Result<void> hear_shown() = 0;
   virtual Result<void> hear_show() = 0;
   virtual Result<void> hear_heartbeats() = 0;

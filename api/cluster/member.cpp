@@ -29,7 +29,11 @@ constexpr Duration kTickPatience{500};  // for a tick to have an effect
 constexpr Duration kRankDelay{30};
 constexpr Duration kShowEvery{50};
 constexpr std::size_t kShowPerTurn = 256;
-constexpr std::chrono::milliseconds kRewindPatience{2'000};
+constexpr std::chrono::milliseconds kAskPatience{2'000};
+constexpr std::uint64_t kLent = ~std::uint64_t{0};  // the run of what another processor has sent
+constexpr std::size_t kKeptMessages = 8'192;        // of a partition, for others
+constexpr std::size_t kKeptBytes = std::size_t{16} << 20;
+constexpr std::size_t kLentAtOnce = 256;
 constexpr Duration kLookEvery{20};
 constexpr Duration kIdle{1'000};
 constexpr Duration kAskAgain{400};
@@ -52,7 +56,9 @@ Member::Member(Bus& bus, Sequencer& shard, const Clock& clock, MemberOptions opt
       wake_(std::move(wake)),
       generations_(options.partitions.count),
       gate_({.durable_on = options.durable_on, .patience = options.patience}),
-      follower_(shard, options.partitions) {}
+      follower_(shard, options.partitions,
+                options.processors + 1 - std::min(options.processors, options.durable_on)),
+      published_in_(options.partitions.count) {}
 
 // ---- As an origin
 
@@ -84,13 +90,13 @@ void Member::publish(MemberDesk& desk) {
       const auto number = gate_.await(now);
       if (!number) break;
       builder_.begin(sku, options_.origin);
-      Batch batch{sku, {}};
+      Batch batch{sku, generations_[partition.value], {}};
       while (done < q.waiting.size() && builder_.count() < kEventsPerBatch &&
              builder_.add(q.waiting[done].first)) {
         batch.replies.push_back(q.waiting[done++].second);
       }
       waiting_ -= batch.replies.size();
-      if (!bus_.publish_batch(partition, generations_[partition.value], options_.origin, *number,
+      if (!bus_.publish_batch(partition, batch.generation, options_.origin, *number,
                               builder_.finish(*number, q.known))) {
         gate_.forget(*number);
         for (const Reply& reply : batch.replies) desk.give_up(reply, false);
@@ -166,6 +172,9 @@ void Member::handle(const Bytes& bytes, MemberDesk& desk) {
     // It completed those that agree, so this is where the log of all of them stood.
     Mark& known = queues_[answers->head.sku.value].known;
     if (answers->head.mark.seq > known.seq) known = answers->head.mark;
+    // Who knows what was decided in a generation publishes in none before it.
+    set_generation(options_.partitions.of(answers->head.sku),
+                   Position::of(answers->head.position).generation);
   }
   heard(answers->head.number, what, desk);
 }
@@ -225,8 +234,8 @@ Result<TurnReport> Member::take(MemberDesk& desk) {
   std::size_t end = next_message_;
   for (; end < taken_.messages.size() && delivered_.size() < kMessagesPerTurn; ++end) {
     const Message& m = taken_.messages[end];
-    const auto run = runs_.find(m.partition);
-    if (run == runs_.end() || run->second != m.run) continue;
+    const auto run = runs_.find({m.partition, m.position.generation});
+    if (m.run != kLent && (run == runs_.end() || run->second != m.run)) continue;
     delivered_.push_back({m.partition, m.position, m.time, m.bytes});
   }
   TurnReport report;
@@ -242,8 +251,65 @@ Result<TurnReport> Member::take(MemberDesk& desk) {
     report.snapshots += part.snapshots;
     if (part.snapshot_error) report.snapshot_error = part.snapshot_error;
   }
+  keep(next_message_, end);
   next_message_ = end;
   return report;
+}
+
+// What was taken, while there is room.
+void Member::keep(std::size_t from, std::size_t to) {
+  for (; from < to; ++from) {
+    Message& m = taken_.messages[from];
+    const Position at = follower_.partitions().at(m.partition).position;
+    Kept& kept = kept_[m.partition];
+    if (m.position > at ||
+        (!kept.messages.empty() && m.position <= kept.messages.back().position)) {
+      continue;
+    }
+    kept.bytes += m.bytes.size();
+    kept.messages.push_back(std::move(m));
+    while (kept.bytes > kKeptBytes || kept.messages.size() > kKeptMessages) {
+      kept.bytes -= kept.messages.front().bytes.size();
+      kept.messages.pop_front();
+    }
+  }
+}
+
+void Member::handle(const Lacks& l, MemberDesk&) {
+  const auto kept = kept_.find(l.partition);
+  if (kept == kept_.end()) return;
+  const auto& messages = kept->second.messages;
+  auto it = std::lower_bound(messages.begin(), messages.end(), l.from,
+                             [](const Message& m, Position from) { return m.position < from; });
+  for (std::size_t n = 0;
+       n < kLentAtOnce && it != messages.end() && it->position.generation == l.from.generation;
+       ++n, ++it) {
+    message_.clear();
+    append_has(message_, {it->partition, it->position, it->time, it->bytes});
+    bus_.publish_has(l.node, message_);
+  }
+}
+
+// What was published in a generation that is over is lost, or answered already: whoever waits for
+// it asks again.
+void Member::follow_generations(MemberDesk& desk) {
+  if (options_.processor) {
+    for (const auto& [p, s] : follower_.partitions()) set_generation(p, s.position.generation);
+  }
+  for (std::uint32_t i = 0; i < options_.partitions.count; ++i) {
+    const std::uint16_t now = generations_[i];
+    if (std::exchange(published_in_[i], now) == now) continue;
+    std::vector<BatchNumber> over;
+    for (const auto& [number, batch] : batches_) {
+      if (options_.partitions.of(batch.sku).value == i && batch.generation < now) {
+        over.push_back(BatchNumber{number});
+      }
+    }
+    for (const BatchNumber number : over) {
+      gate_.forget(number);
+      lose(number, desk);
+    }
+  }
 }
 
 void Member::tell(const Rendered& answer) {
@@ -370,15 +436,22 @@ void Member::drop_forwarded(http::Ticket slot) {
 }
 
 void Member::handle(const Rewind& r, MemberDesk&) {
-  runs_.erase(r.partition);
-  if (!follower_.partitions().contains(r.partition)) return;
+  const auto state = follower_.partitions().find(r.partition);
+  if (state == follower_.partitions().end()) return;
   follower_.rewind(r.partition);
-  const std::scoped_lock lock(mutex_);
-  rewinds_[r.partition] = follower_.partitions().at(r.partition).anchor;
-  rewound_.notify_all();
+  runs_.erase({r.partition, state->second.anchor.generation});
+  answer(rewinds_, r.partition, state->second.anchor);
 }
 
-void Member::handle(const Resume& r, MemberDesk&) { runs_[r.partition] = r.run; }
+void Member::handle(const PromiseNow& p, MemberDesk&) {
+  if (!follower_.partitions().contains(p.partition)) return;
+  answer(promises_, p.partition, follower_.promise(p.partition));
+}
+
+void Member::handle(const Resume& r, MemberDesk&) {
+  runs_[{r.partition, r.generation}] = r.run;
+  if (r.reread) follower_.reread(r.partition);
+}
 
 void Member::handle(const Stop& s, MemberDesk&) { follower_.stop(s.partition, s.why); }
 
@@ -415,6 +488,7 @@ Result<TurnReport> Member::turn(MemberDesk& desk) {
     seen_ = follower_.partitions();
   }
   const Duration now = clock_.now().steady;
+  follow_generations(desk);
   gate_.expire(now, [&](BatchNumber n) { lose(n, desk); });
   ask_again(desk);
   publish(desk);
@@ -452,6 +526,10 @@ void Member::arrived(const Delivered& m, std::uint64_t run) {
   wake_();
 }
 
+void Member::lacked(const Lacks& l) { put(l); }
+
+void Member::lent(const Delivered& m) { arrived(m, kLent); }
+
 void Member::stored(BatchNumber n, std::optional<Position> at) { put(Stored{n, at}); }
 void Member::answered(std::span<const std::byte> b) { put(Bytes(b.begin(), b.end()), b.size()); }
 void Member::asked(std::span<const std::byte> q, std::string_view reply_to) {
@@ -473,23 +551,43 @@ void Member::show_all() {
   wake_();
 }
 
-void Member::set_generation(PartitionId p, std::uint16_t g) { generations_[p.value] = g; }
+void Member::set_generation(PartitionId p, std::uint16_t g) {
+  std::uint16_t known = generations_[p.value];
+  while (known < g && !generations_[p.value].compare_exchange_weak(known, g)) {
+  }
+}
 
-std::optional<Position> Member::rewind(PartitionId p) {
+std::optional<Position> Member::ask(PartitionId p, Positions& answers) {
   {
     const std::scoped_lock lock(mutex_);
-    rewinds_.erase(p);
+    answers.erase(p);
   }
-  put(Rewind{p});
+  if (&answers == &rewinds_) {
+    put(Rewind{p});
+  } else {
+    put(PromiseNow{p});
+  }
   std::unique_lock lock(mutex_);
-  if (!rewound_.wait_for(lock, kRewindPatience, [&] { return closed_ || rewinds_.contains(p); }) ||
+  if (!told_.wait_for(lock, kAskPatience, [&] { return closed_ || answers.contains(p); }) ||
       closed_) {
     return std::nullopt;
   }
-  return rewinds_[p];
+  return answers[p];
 }
 
-void Member::resume(PartitionId p, std::uint64_t run) { put(Resume{p, run}); }
+void Member::answer(Positions& answers, PartitionId p, Position at) {
+  const std::scoped_lock lock(mutex_);
+  answers[p] = at;
+  told_.notify_all();
+}
+
+void Member::resume(PartitionId p, std::uint16_t generation, std::uint64_t run) {
+  put(Resume{p, generation, run, false});
+}
+
+void Member::reread(PartitionId p, std::uint16_t generation, std::uint64_t run) {
+  put(Resume{p, generation, run, true});
+}
 void Member::stop_partition(PartitionId p, std::string why) { put(Stop{p, std::move(why)}); }
 
 std::map<PartitionId, cluster::Follower::State> Member::partitions() const {
@@ -503,7 +601,7 @@ void Member::close() {
     closed_ = true;
   }
   room_.notify_all();
-  rewound_.notify_all();
+  told_.notify_all();
 }
 
 }  // namespace fairsale::api

@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -30,6 +31,7 @@ struct MemberOptions {
   cluster::NodeId origin;  // of this desk
   cluster::Partitions partitions;
   std::size_t durable_on = 2;
+  std::size_t processors = 3;
   std::size_t inbox_limit = 8'192;    // events that wait for a batch
   std::size_t batches_under_way = 4;  // of a SKU; what comes meanwhile becomes the next one
   std::size_t queries_under_way = 4'096;
@@ -59,8 +61,12 @@ class Member {
 
   Member(Bus& bus, Sequencer& shard, const Clock& clock, MemberOptions options, Wake wake);
 
-  // Before the desk's thread begins: this processor has a partition's messages up to here.
-  void begin(cluster::PartitionId p, cluster::Position at) { follower_.begin(p, at); }
+  // Before the desk's thread begins: this processor has a partition's messages up to here, and may
+  // have promised to take no more of this generation.
+  void begin(cluster::PartitionId p, cluster::Position at, bool promised) {
+    follower_.begin(p, at);
+    if (promised) follower_.promise(p);
+  }
 
   // ---- For the desk's thread
 
@@ -88,6 +94,8 @@ class Member {
   void stored(cluster::BatchNumber, std::optional<cluster::Position>);
   void answered(std::span<const std::byte>);
   void asked(std::span<const std::byte> query, std::string_view reply_to);
+  void lacked(const Lacks&);
+  void lent(const cluster::Delivered&);  // by another processor
   void replied(std::uint64_t number, std::span<const std::byte>);
   // Somebody wants to see all sales.
   void show_all();
@@ -98,8 +106,12 @@ class Member {
 
   // A consumer is to begin anew: nothing of the partition is taken until resume(). Returns where it
   // has to go on; nothing when the desk did not come to it in time.
-  std::optional<cluster::Position> rewind(cluster::PartitionId);
-  void resume(cluster::PartitionId, std::uint64_t run);
+  std::optional<cluster::Position> rewind(cluster::PartitionId p) { return ask(p, rewinds_); }
+  void resume(cluster::PartitionId, std::uint16_t generation, std::uint64_t run);
+  // A consumer of the next generation's stream begins anew, with its first message.
+  void reread(cluster::PartitionId, std::uint16_t generation, std::uint64_t run);
+  // As Follower::promise(); nothing as above.
+  std::optional<cluster::Position> promise(cluster::PartitionId p) { return ask(p, promises_); }
   void stop_partition(cluster::PartitionId, std::string why);
 
   // As of the last turn.
@@ -131,9 +143,14 @@ class Member {
   struct Rewind {
     cluster::PartitionId partition;
   };
+  struct PromiseNow {
+    cluster::PartitionId partition;
+  };
   struct Resume {
     cluster::PartitionId partition;
+    std::uint16_t generation = 0;
     std::uint64_t run = 0;
+    bool reread = false;
   };
   struct Stop {
     cluster::PartitionId partition;
@@ -142,7 +159,9 @@ class Member {
   // In the order in which it came.
   struct Inbox {
     std::vector<Message> messages;
-    std::vector<std::variant<Stored, Bytes, Asked, Replied, Rewind, Resume, Stop>> others;
+    std::vector<
+        std::variant<Stored, Bytes, Asked, Replied, Lacks, Rewind, PromiseNow, Resume, Stop>>
+        others;
     std::size_t bytes = 0;
   };
 
@@ -154,6 +173,7 @@ class Member {
   };
   struct Batch {
     SkuId sku;
+    std::uint16_t generation = 0;
     std::vector<Reply> replies;
   };
   struct Forwarded {
@@ -168,7 +188,9 @@ class Member {
   void handle(const Bytes& answers, MemberDesk&);
   void handle(const Asked&, MemberDesk&);
   void handle(const Replied&, MemberDesk&);
+  void handle(const Lacks&, MemberDesk&);
   void handle(const Rewind&, MemberDesk&);
+  void handle(const PromiseNow&, MemberDesk&);
   void handle(const Resume&, MemberDesk&);
   void handle(const Stop&, MemberDesk&);
   void heard(cluster::BatchNumber, cluster::AnswerGate::Heard, MemberDesk&);
@@ -178,8 +200,13 @@ class Member {
   void publish(MemberDesk&);
   void ask_again(MemberDesk&);
   void tick();
+  void keep(std::size_t from, std::size_t to);
+  void follow_generations(MemberDesk&);
   void show(MemberDesk&);
   Result<TurnReport> take(MemberDesk&);
+  using Positions = std::map<cluster::PartitionId, cluster::Position>;
+  std::optional<cluster::Position> ask(cluster::PartitionId, Positions&);
+  void answer(Positions&, cluster::PartitionId, cluster::Position);
   template <class T>
   void put(T what, std::size_t bytes = 0);
 
@@ -191,12 +218,13 @@ class Member {
 
   mutable std::mutex mutex_;
   std::condition_variable room_;
-  std::condition_variable rewound_;
+  std::condition_variable told_;
   Inbox inbox_;
   bool closed_ = false;
   bool show_all_ = false;
   std::map<cluster::PartitionId, cluster::Follower::State> seen_;  // as of the last turn
-  std::map<cluster::PartitionId, cluster::Position> rewinds_;
+  Positions rewinds_;                                              // that were asked for
+  Positions promises_;                                             // likewise
   std::atomic<std::uint32_t> rank_{0};
   std::vector<std::atomic<std::uint16_t>> generations_;  // by partition
 
@@ -211,8 +239,14 @@ class Member {
   std::unordered_map<std::uint64_t, Batch> batches_;  // by number
   std::vector<cluster::Delivered> delivered_;
   cluster::Follower follower_;
-  std::map<cluster::PartitionId, std::uint64_t> runs_;
-  Bytes content_;  // of the batch that is being decided
+  std::map<std::pair<cluster::PartitionId, std::uint16_t>, std::uint64_t> runs_;  // by generation
+  struct Kept {
+    std::deque<Message> messages;
+    std::size_t bytes = 0;
+  };
+  std::map<cluster::PartitionId, Kept> kept_;  // the last ones, for others that lack them
+  std::vector<std::uint16_t> published_in_;    // generation, by partition
+  Bytes content_;                              // of the batch that is being decided
   Bytes message_;
   std::vector<Bytes> own_;  // answers to batches of this member
   std::uint64_t query_number_ = 0;

@@ -183,6 +183,46 @@ std::optional<Availability> parse_shown(std::span<const std::byte> bytes) {
   return s;
 }
 
+void append_lacks(Bytes& out, const Lacks& l) {
+  Writer(out)
+      .number(kVersion)
+      .number(l.partition.value)
+      .number(l.from.epoch().value)
+      .number(l.node.value);
+}
+
+std::optional<Lacks> parse_lacks(std::span<const std::byte> bytes) {
+  Reader r(bytes);
+  if (!of_this_version(r)) return std::nullopt;
+  Lacks l;
+  l.partition = cluster::PartitionId{r.number<std::uint32_t>()};
+  l.from = cluster::Position::of(Epoch{r.number<std::uint64_t>()});
+  l.node = cluster::NodeId{r.number<std::uint64_t>()};
+  if (!r.done()) return std::nullopt;
+  return l;
+}
+
+void append_has(Bytes& out, const cluster::Delivered& m) {
+  Writer(out)
+      .number(kVersion)
+      .number(m.partition.value)
+      .number(m.position.epoch().value)
+      .number(m.time.value)
+      .text({reinterpret_cast<const char*>(m.bytes.data()), m.bytes.size()});
+}
+
+std::optional<cluster::Delivered> parse_has(std::span<const std::byte> bytes) {
+  Reader r(bytes);
+  if (!of_this_version(r)) return std::nullopt;
+  cluster::Delivered m;
+  m.partition = cluster::PartitionId{r.number<std::uint32_t>()};
+  m.position = cluster::Position::of(Epoch{r.number<std::uint64_t>()});
+  m.time = Timestamp{r.number<std::int64_t>()};
+  m.bytes = std::as_bytes(std::span(r.text()));
+  if (!r.done()) return std::nullopt;
+  return m;
+}
+
 void append_heartbeat(Bytes& out, const Heartbeat& h) {
   Writer w(out);
   w.number(kVersion)

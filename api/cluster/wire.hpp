@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "api/query.hpp"
+#include "core/cluster/follower.hpp"
 #include "core/cluster/message.hpp"
 #include "projections/availability.hpp"
 
@@ -38,6 +39,19 @@ std::optional<Query> parse_query(std::span<const std::byte>);
 // How a sale looks.
 void append_shown(Bytes& out, const Availability&);
 std::optional<Availability> parse_shown(std::span<const std::byte>);
+
+// A request for the messages of a partition's stream from `from` on, and one of them, from a
+// processor that has them still.
+struct Lacks {
+  cluster::PartitionId partition;
+  cluster::Position from;
+  cluster::NodeId node;  // who asks
+};
+void append_lacks(Bytes& out, const Lacks&);
+std::optional<Lacks> parse_lacks(std::span<const std::byte>);
+void append_has(Bytes& out, const cluster::Delivered&);
+// A view of the bytes.
+std::optional<cluster::Delivered> parse_has(std::span<const std::byte>);
 
 // Sent by every node a few times a second.
 struct Heartbeat {
