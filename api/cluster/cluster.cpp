@@ -190,13 +190,39 @@ void Cluster::watch(PartitionId p) {
   }
 }
 
+// The newest generation of a partition's stream that is to be followed instead of this one: what
+// begins with an opening, or did before its oldest messages went.
+Result<std::uint16_t> Cluster::newest_generation(PartitionId p, std::uint16_t from) {
+  std::uint16_t newest = from;
+  for (std::uint16_t next = from; next < UINT16_MAX;) {
+    const auto bounds = bus_->bounds(p, ++next);
+    if (!bounds) return tl::unexpected(bounds.error());
+    if (!*bounds) break;
+    if ((*bounds)->last == 0) continue;
+    if ((*bounds)->first <= 1) {
+      const auto first = bus_->fetch(p, {next, 1});
+      if (!first) return tl::unexpected(first.error());
+      if (!*first || !cluster::is_opening(**first)) continue;
+    }
+    newest = next;
+  }
+  return newest;
+}
+
 // A consumer from where this log ends, once it is certain that the stream is the one that it was
 // made of.
 Result<void> Cluster::attach(PartitionId p, Attachment& a) {
   a.attached = false;
   Member& member = member_of(p);
-  const auto anchor = member.rewind(p);
+  auto anchor = member.rewind(p);
   if (!anchor) return fail(Fault::busy, "its desk is busy");
+  const auto newest = newest_generation(p, anchor->generation);
+  if (!newest) return tl::unexpected(newest.error());
+  if (*newest > anchor->generation) {
+    anchor = Position{*newest, 0};
+    generations_[p] = *newest;
+    member.set_generation(p, *newest);
+  }
   const auto bounds = bus_->bounds(p, anchor->generation);
   if (!bounds) return tl::unexpected(bounds.error());
   if (!*bounds && anchor->sequence == 0) {
@@ -228,7 +254,8 @@ Result<void> Cluster::attach(PartitionId p, Attachment& a) {
     if (same) {
       const auto made = cluster::made_last_block(*log_, {p, *anchor, Timestamp{0}, **bytes});
       if (!made) return tl::unexpected(made.error());
-      same = *made;
+      // An opening leaves no block; it was compared with the logs when it was taken.
+      same = *made || (anchor->sequence == 1 && cluster::is_opening(**bytes));
     }
     if (!same) {
       member.stop_partition(p, fmt::format("message {} of its stream is not the one that this log "

@@ -78,6 +78,7 @@ class Cluster final : public BusListener {
   void beat();
   void watch(cluster::PartitionId);
   Result<void> attach(cluster::PartitionId, Attachment&);
+  Result<std::uint16_t> newest_generation(cluster::PartitionId, std::uint16_t from);
   std::vector<Heartbeat> alive() const;
 
   const ClusterOptions options_;
