@@ -223,7 +223,7 @@ TEST_F(Generations, ThatWereMadeAndNotOpenedAreOpenedNow) {
 TEST_F(Generations, WithOtherLogsOrWithoutAnOpeningAreNotUsed) {
   streams.all[{1, 4}] = {{std::byte{7}}};
   PartitionPlan other = partition;
-  other.heads.bytes[0] ^= 1;
+  other.heads.bytes[0] ^= std::byte{1};
   streams.all[{1, 5}] = {other.opening(5)};
   EXPECT_EQ(next().number, 6);
   ASSERT_TRUE(begin_generation(streams, partition, next()));
