@@ -24,6 +24,7 @@ struct ServerConfig {
   NodeRole role = NodeRole::alone;
   std::string node;              // its name; empty: the host's and its port
   std::uint32_t partitions = 4;  // the same on all nodes
+  std::size_t processors = 3;    // there are in all
   std::size_t durable_on = 2;    // processors that must have what is acknowledged
   std::uint32_t stream_replicas = 3;
   std::string data_dir = "data";

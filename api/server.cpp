@@ -153,7 +153,9 @@ Result<ClusterOptions> cluster_options(const ServerConfig& config) {
                                 .replicas = config.stream_replicas},
                         .processor = config.role == NodeRole::processor,
                         .partitions = config.partitions,
-                        .durable_on = config.durable_on};
+                        .durable_on = config.durable_on,
+                        .processors = config.processors,
+                        .data = config.data_dir};
 }
 
 Result<std::unique_ptr<EventLog>> open_log(const ServerConfig& config, RecoveryReport& report) {

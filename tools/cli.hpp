@@ -28,6 +28,7 @@ void add_diff(CLI::App& app, int& exit_code);
 void add_token(CLI::App& app, int& exit_code);
 void add_backup(CLI::App& app, int& exit_code);  // and restore
 void add_repair(CLI::App& app, int& exit_code);
+void add_cluster(CLI::App& app, int& exit_code);  // status and reseed
 void add_completions(CLI::App& app, int& exit_code);
 void add_man(CLI::App& app, int& exit_code);
 void add_explain(CLI::App& app, int& exit_code);

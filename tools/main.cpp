@@ -30,6 +30,7 @@ int main(int argc, char** argv) {
   cli::add_token(app, exit_code);
   cli::add_backup(app, exit_code);
   cli::add_repair(app, exit_code);
+  cli::add_cluster(app, exit_code);
   cli::add_completions(app, exit_code);
   cli::add_man(app, exit_code);
   cli::add_explain(app, exit_code);

@@ -10,6 +10,7 @@
 #include <mutex>
 #include <shared_mutex>
 
+#include "api/cluster/log_streams.hpp"
 #include "projections/delivery/nats_client.hpp"
 
 namespace fairsale::api {
@@ -37,10 +38,6 @@ constexpr std::string_view kQueriesPrefix = "fairsale.queries.";
 constexpr const char* kShown = "fairsale.shown";
 constexpr const char* kShow = "fairsale.show";
 constexpr const char* kNodes = "fairsale.nodes";
-
-std::string stream_name(PartitionId p, std::uint16_t generation) {
-  return fmt::format("FAIRSALE_LOG_{}_{}", p.value, generation);
-}
 
 template <class T>
 bool parse(std::string_view text, T& out, int base = 10) {
@@ -166,36 +163,14 @@ class NatsBus final : public Bus {
   }
 
   Result<void> ensure_stream(PartitionId p, std::uint16_t generation) override {
-    const std::string name = stream_name(p, generation);
-    const std::string subject = fmt::format("fairsale.log.{}.{}", p.value, generation);
-    const char* subjects[] = {subject.c_str()};
-    jsStreamConfig config;
-    jsStreamConfig_Init(&config);
-    config.Name = name.c_str();
-    config.Subjects = subjects;
-    config.SubjectsLen = 1;
-    config.Replicas = options_.replicas;
-    config.MaxBytes = options_.stream_bytes;
-    config.DenyDelete = true;
-    config.Duplicates = 1'000 * kNanos;  // not used; its memory is not needed either
-    jsErrCode code{};
-    const natsStatus s = js_AddStream(nullptr, context_.get(), &config, nullptr, &code);
-    if (s == NATS_OK || code == JSStreamNameExistErr) return {};
-    return nats_failure(fmt::format("the stream {} cannot be made", name), s);
+    return ensure_log_stream(context_.get(), {p, generation},
+                             {.replicas = options_.replicas, .bytes = options_.stream_bytes});
   }
 
   Result<std::optional<Bounds>> bounds(PartitionId p, std::uint16_t generation) override {
-    jsStreamInfo* info = nullptr;
-    jsErrCode code{};
-    const natsStatus s =
-        js_GetStreamInfo(&info, context_.get(), stream_name(p, generation).c_str(), nullptr, &code);
-    std::optional<Bounds> out;
-    if (s == NATS_OK) out = Bounds{info->State.FirstSeq, info->State.LastSeq};
-    jsStreamInfo_Destroy(info);
-    if (s != NATS_OK && s != NATS_NOT_FOUND) {
-      return nats_failure("streams cannot be looked at", s);
-    }
-    return out;
+    const auto has = log_stream_bounds(context_.get(), {p, generation});
+    if (!has) return tl::unexpected(has.error());
+    return *has ? std::optional(Bounds{(*has)->first, (*has)->last}) : std::nullopt;
   }
 
   Result<std::string> follow(PartitionId p, Position next, std::uint64_t run) override {
@@ -234,16 +209,14 @@ class NatsBus final : public Bus {
     config.Replicas = 1;
     config.MemoryStorage = true;
     jsErrCode code{};
+    const std::string name = LogStream{p, next.generation}.name();
     jsConsumerInfo* info = nullptr;
-    const natsStatus s = js_AddConsumer(
-        &info, context_.get(), stream_name(p, next.generation).c_str(), &config, nullptr, &code);
+    const natsStatus s =
+        js_AddConsumer(&info, context_.get(), name.c_str(), &config, nullptr, &code);
     std::string server;
     if (s == NATS_OK) server = leader_of(info->Cluster);
     jsConsumerInfo_Destroy(info);
-    if (s != NATS_OK) {
-      return nats_failure(
-          fmt::format("the stream {} cannot be followed", stream_name(p, next.generation)), s);
-    }
+    if (s != NATS_OK) return nats_failure(fmt::format("the stream {} cannot be followed", name), s);
     return server;
   }
 
@@ -265,8 +238,8 @@ class NatsBus final : public Bus {
   Result<std::string> leader(PartitionId p, std::uint16_t generation) override {
     jsStreamInfo* info = nullptr;
     jsErrCode code{};
-    const natsStatus s =
-        js_GetStreamInfo(&info, context_.get(), stream_name(p, generation).c_str(), nullptr, &code);
+    const natsStatus s = js_GetStreamInfo(&info, context_.get(),
+                                          LogStream{p, generation}.name().c_str(), nullptr, &code);
     const NatsStreamInfoPtr kept(info);
     if (s != NATS_OK) return nats_failure("streams cannot be looked at", s);
     return leader_of(info->Cluster);
@@ -274,7 +247,7 @@ class NatsBus final : public Bus {
 
   void step_down(PartitionId p, std::uint16_t generation) override {
     const auto subject =
-        fmt::format("$JS.API.STREAM.LEADER.STEPDOWN.{}", stream_name(p, generation));
+        fmt::format("$JS.API.STREAM.LEADER.STEPDOWN.{}", LogStream{p, generation}.name());
     natsMsg* reply = nullptr;
     (void)natsConnection_RequestString(&reply, connection_.get(), subject.c_str(), "",
                                        kRequestTimeout.count());
@@ -282,24 +255,17 @@ class NatsBus final : public Bus {
   }
 
   void remove_stream(PartitionId p, std::uint16_t generation) override {
-    (void)js_DeleteStream(context_.get(), stream_name(p, generation).c_str(), nullptr, nullptr);
+    (void)js_DeleteStream(context_.get(), LogStream{p, generation}.name().c_str(), nullptr,
+                          nullptr);
   }
 
   Result<std::optional<Bytes>> fetch(PartitionId p, Position at) override {
-    natsMsg* got = nullptr;
-    jsErrCode code{};
-    const natsStatus s = js_GetMsg(&got, context_.get(), stream_name(p, at.generation).c_str(),
-                                   at.sequence, nullptr, &code);
-    const NatsMessagePtr message(got);
-    if (s == NATS_NOT_FOUND) return std::optional<Bytes>{};
-    if (s != NATS_OK) return nats_failure("a message cannot be looked at", s);
-    const auto bytes = bytes_of(got);
-    return std::optional(Bytes(bytes.begin(), bytes.end()));
+    return log_stream_message(context_.get(), {p, at.generation}, at.sequence);
   }
 
   bool publish_batch(PartitionId p, std::uint16_t generation, NodeId origin, BatchNumber number,
                      std::span<const std::byte> bytes) override {
-    const auto subject = fmt::format("fairsale.log.{}.{}", p.value, generation);
+    const auto subject = LogStream{p, generation}.subject();
     const auto reply = fmt::format("{}{:x}.{}", kStoredPrefix, origin.value, number.value);
     return natsConnection_PublishRequest(connection_.get(), subject.c_str(), reply.c_str(),
                                          bytes.data(), static_cast<int>(bytes.size())) == NATS_OK;
@@ -307,7 +273,7 @@ class NatsBus final : public Bus {
 
   void publish_message(PartitionId p, std::uint16_t generation,
                        std::span<const std::byte> bytes) override {
-    publish(fmt::format("fairsale.log.{}.{}", p.value, generation), bytes);
+    publish(LogStream{p, generation}.subject(), bytes);
   }
 
   void publish_answers(NodeId origin, std::span<const std::byte> bytes) override {

@@ -20,8 +20,17 @@ using std::chrono::steady_clock;
 
 constexpr milliseconds kKeep{50};
 constexpr milliseconds kBeat{250};
-constexpr milliseconds kAlive{1'500};    // since a heartbeat
-constexpr milliseconds kSilence{1'500};  // of a stream that speaks each half second
+constexpr milliseconds kAlive{1'500};  // since a heartbeat
+// Of streams, which speak each half second.
+constexpr milliseconds kStreamSilence{1'250};  // then it is given up, if the next one is ready
+constexpr milliseconds kSilence{2'000};        // then it is followed anew
+constexpr milliseconds kNextSilence{900};      // of one that is ready no longer
+constexpr milliseconds kSuspectAgain{10'000};
+constexpr milliseconds kSayAgain{400};
+constexpr milliseconds kAskAgain{100};
+constexpr milliseconds kGrace{1'000};  // for promises, once there are enough
+constexpr int kPlacements = 6;
+constexpr std::uint16_t kKeptGenerations = 3;
 constexpr milliseconds kTryAgain{300};
 constexpr milliseconds kShowAgain{10'000};
 
@@ -55,7 +64,20 @@ Result<std::unique_ptr<Cluster>> Cluster::join(ClusterOptions options, Engine& e
     if (!found) return tl::unexpected(found.error());
     positions = std::move(*found);
   }
+  if (2 * options.durable_on <= options.processors || options.durable_on > options.processors) {
+    return fail(Fault::invalid,
+                fmt::format("--durable-on must be more than half of --processors, and no more than "
+                            "them: {} is not, of {}",
+                            options.durable_on, options.processors));
+  }
+  std::optional<PartitionRecords> records;
+  if (options.processor) {
+    auto opened = PartitionRecords::open(options.data / "partitions");
+    if (!opened) return tl::unexpected(opened.error());
+    records = std::move(*opened);
+  }
   std::unique_ptr<Cluster> self(new Cluster(std::move(options), engine, board, log));
+  self->records_ = std::move(records);
   auto bus = connect_nats(self->options_.bus, *self);
   if (!bus) return tl::unexpected(bus.error());
   self->bus_ = std::move(*bus);
@@ -66,6 +88,7 @@ Result<std::unique_ptr<Cluster>> Cluster::join(ClusterOptions options, Engine& e
     m.origin = NodeId{self->me_.value | (i + 1)};
     m.partitions = spread;
     m.durable_on = self->options_.durable_on;
+    m.processors = self->options_.processors;
     self->members_.push_back(
         std::make_unique<Member>(*self->bus_, engine.shard(i), clock, m, [wake, i] { wake(i); }));
     if (auto ok = self->bus_->hear_origin(m.origin); !ok) return tl::unexpected(ok.error());
@@ -77,10 +100,12 @@ Result<std::unique_ptr<Cluster>> Cluster::join(ClusterOptions options, Engine& e
   }
   for (std::uint32_t i = 0; i < spread.count; ++i) {
     const PartitionId p{i};
-    const auto at = positions.contains(p) ? positions[p] : Position{};
+    const PartitionRecord record = self->records_->of(p);
+    const auto at = std::max(positions.contains(p) ? positions[p] : Position{}, record.began);
     self->generations_[p] = at.generation;
-    self->attachments_[p] = {};
-    self->member_of(p).begin(p, at);
+    self->attachments_[p].generation = at.generation;
+    self->attachments_[p].now.since = steady_clock::now();
+    self->member_of(p).begin(p, at, record.promised == at.generation + 1);
     self->member_of(p).set_generation(p, at.generation);
     if (at.sequence == 0) {
       if (auto ok = self->bus_->ensure_stream(p, at.generation); !ok) {
@@ -88,13 +113,16 @@ Result<std::unique_ptr<Cluster>> Cluster::join(ClusterOptions options, Engine& e
       }
     }
     if (auto ok = self->bus_->hear_queries(p); !ok) return tl::unexpected(ok.error());
+    if (auto ok = self->bus_->hear_lacks(p); !ok) return tl::unexpected(ok.error());
   }
+  if (auto ok = self->bus_->hear_has(self->me_); !ok) return tl::unexpected(ok.error());
   if (auto ok = self->bus_->hear_show(); !ok) return tl::unexpected(ok.error());
   return self;
 }
 
 void Cluster::start() {
   keeper_ = std::thread([this] { keep(); });
+  if (options_.processor) attacher_ = std::thread([this] { attach_all(); });
 }
 
 void Cluster::stop() {
@@ -105,6 +133,7 @@ void Cluster::stop() {
   stopping_now_.notify_all();
   for (auto& m : members_) m->close();
   if (keeper_.joinable()) keeper_.join();
+  if (attacher_.joinable()) attacher_.join();
   if (bus_) bus_->close();
 }
 
@@ -127,7 +156,9 @@ void Cluster::keep() {
       bus_->ask_to_show();
       next_show = now + kShowAgain;
     }
-    for (const auto& [p, _] : attachments_) watch(p);
+    for (std::uint32_t i = 0; options_.processor && i < options_.partitions; ++i) {
+      watch(PartitionId{i});
+    }
     lock.lock();
     stopping_now_.wait_for(lock, kKeep, [&] { return stopping_; });
   }
@@ -155,7 +186,9 @@ void Cluster::beat() {
   bus_->publish_heartbeat(bytes);
 
   std::uint32_t rank = 0;
+  std::size_t processors = options_.processor ? 1 : 0;
   for (const Heartbeat& other : alive()) {
+    if (other.processor) ++processors;
     if (other.processor && other.node.value < me_.value) ++rank;
     for (const auto& of : other.partitions) {
       if (of.id.value >= options_.partitions || options_.processor || of.stopped) continue;
@@ -165,45 +198,232 @@ void Cluster::beat() {
     }
   }
   for (auto& m : members_) m->set_rank(rank);
+  rank_ = rank;
+  processors_alive_ = processors;
+}
+
+std::optional<cluster::Follower::State> Cluster::state_of(PartitionId p) {
+  const auto states = member_of(p).partitions();
+  const auto found = states.find(p);
+  return found == states.end() ? std::nullopt : std::optional(found->second);
 }
 
 void Cluster::watch(PartitionId p) {
-  Attachment& a = attachments_[p];
-  const auto states = member_of(p).partitions();
-  const auto found = states.find(p);
-  if (found == states.end()) return;  // the desk has not begun
-  if (!found->second.stopped.empty()) {
-    if (!std::exchange(a.told, true)) {
+  const auto state = state_of(p);
+  if (!state) return;  // the desk has not begun
+  Change& change = changes_[p];
+  if (!state->stopped.empty()) {
+    if (!std::exchange(change.told, true)) {
       spdlog::critical(
           "Partition {} is stopped on this node: {}. Nothing of it is decided here any "
           "more; what was acknowledged is in the logs of {} processors at least",
-          p.value, found->second.stopped, options_.durable_on);
+          p.value, state->stopped, options_.durable_on);
     }
     return;
   }
-  if (a.attached && !found->second.gap && bus_->silent(p) < kSilence) return;
-  const auto now = steady_clock::now();
-  if (now - a.tried < kTryAgain) return;
-  a.tried = now;
-  if (auto ok = attach(p, a); !ok) {
-    spdlog::warn("Partition {} waits: {}", p.value, ok.error().message);
+  Attachment now;
+  bool changed = false;
+  {
+    const std::scoped_lock lock(mutex_);
+    Attachment& a = attachments_[p];
+    changed = a.generation != state->position.generation;
+    if (changed) {
+      bus_->leave(p, a.generation);
+      // What was followed as the next stream is now the partition's own.
+      const bool was_next = a.generation + 1 == state->position.generation;
+      a = {.generation = state->position.generation, .now = was_next ? a.next : Consumer{}};
+      a.now.since = steady_clock::now();
+    }
+    now = a;
   }
+  if (changed) {
+    change = {};
+    spdlog::info("Partition {} goes on with generation {} of its stream", p.value, now.generation);
+    if (auto ok = records_->put(p, {0, state->began}); !ok) {
+      spdlog::error("Partition {}: {}", p.value, ok.error().message);
+    }
+  }
+  change_stream(p, *state, now);
+}
+
+// docs/cluster.md, "When a stream is silent".
+void Cluster::change_stream(PartitionId p, const cluster::Follower::State& s, const Attachment& a) {
+  Change& change = changes_[p];
+  const auto now = steady_clock::now();
+  const auto passed = [&](TimePoint& since, milliseconds patience) {
+    if (now - since < patience) return false;
+    since = now;
+    return true;
+  };
+  const auto next = static_cast<std::uint16_t>(a.generation + 1);
+  Bytes bytes;
+  if (s.cut) {
+    if (s.position.sequence < *s.cut && passed(change.asked, kAskAgain)) {
+      append_lacks(bytes, {p, {a.generation, s.position.sequence + 1}, me_});
+      bus_->publish_lacks(p, bytes);
+    }
+    return;
+  }
+  if (!a.next.attached || bus_->silent(p, next) > kNextSilence) return;
+  const bool silent = a.now.attached ? bus_->silent(p, a.generation) > kStreamSilence
+                                     : now - a.now.since > kStreamSilence;
+  if (!s.promised && (!s.promises.empty() || (silent && passed(change.suspected, kSuspectAgain)))) {
+    PartitionRecord record{next, s.began};
+    if (auto ok = records_->put(p, record); !ok) {
+      spdlog::error("Partition {}: {}", p.value, ok.error().message);
+      return;
+    }
+    spdlog::warn("Partition {}: {}; it will go on with the next one", p.value,
+                 silent ? "its stream is silent" : "others hear nothing of its stream");
+    (void)member_of(p).promise(p);
+    return;
+  }
+  const auto me = cluster::processor_id(options_.bus.name);
+  if (s.promised && !s.promises.contains(me) && passed(change.promised, kSayAgain)) {
+    if (const auto has = member_of(p).promise(p)) {
+      cluster::append_promise(bytes, {p, next, me, has->sequence});
+      bus_->publish_message(p, next, bytes);
+    }
+  }
+  const std::size_t needed = options_.processors - options_.durable_on + 1;
+  if (s.promises.size() < needed) {
+    change.enough = now;
+    return;
+  }
+  // Those that are there are waited for: what they have is not cut off then.
+  if ((s.promises.size() >= processors_alive_ || now - change.enough > kGrace) &&
+      passed(change.cut, kSayAgain)) {
+    cluster::append_cut(bytes, {p, next});
+    bus_->publish_message(p, next, bytes);
+  }
+}
+
+// ---- The attacher
+
+void Cluster::attach_all() {
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    std::vector<PartitionId> partitions;
+    for (const auto& [p, _] : attachments_) partitions.push_back(p);
+    lock.unlock();
+    for (const PartitionId p : partitions) attach(p);
+    lock.lock();
+    stopping_now_.wait_for(lock, kKeep, [&] { return stopping_; });
+  }
+}
+
+void Cluster::attach(PartitionId p) {
+  const auto state = state_of(p);
+  if (!state || !state->stopped.empty()) return;
+  const std::uint16_t generation = state->position.generation;
+  const auto now = steady_clock::now();
+  bool wants_now = false;
+  bool wants_next = false;
+  {
+    const std::scoped_lock lock(mutex_);
+    if (stopping_) return;
+    Attachment& a = attachments_[p];
+    if (a.generation != generation) return;  // the keeper sees it first
+    const auto wanted = [&](Consumer& c, std::uint16_t g, bool gap) {
+      if (c.attached && !gap && bus_->silent(p, g) < kSilence) return false;
+      if (now - c.tried < kTryAgain) return false;
+      c.tried = now;
+      return true;
+    };
+    wants_next =
+        wanted(a.next, static_cast<std::uint16_t>(generation + 1), state->next_gap && !state->cut);
+    // Who has promised takes nothing of this stream, but what it lacks up to the cut.
+    wants_now = (!state->promised || state->cut) && wanted(a.now, generation, state->gap);
+  }
+  const auto report = [&](const Result<void>& done, bool of_next) {
+    const std::scoped_lock lock(mutex_);
+    Attachment& a = attachments_[p];
+    if (a.generation != generation) return;
+    Consumer& c = of_next ? a.next : a.now;
+    if (c.attached != done.has_value()) c.since = steady_clock::now();
+    c.attached = done.has_value();
+    if (of_next) return;
+    const std::string trouble = done ? "" : done.error().message;
+    if (!trouble.empty() && trouble != a.trouble) {
+      spdlog::warn("Partition {} waits: {}", p.value, trouble);
+    }
+    a.trouble = trouble;
+  };
+  if (wants_next) {
+    report(attach_next(p, static_cast<std::uint16_t>(generation + 1)), true);
+  }
+  if (wants_now) report(attach_now(p), false);
+}
+
+// The stream that this partition goes on with when its own is silent. It is led by another server,
+// so that not both are lost at once, and its consumer is where its leader is.
+Result<void> Cluster::attach_next(PartitionId p, std::uint16_t generation) {
+  if (auto ok = bus_->ensure_stream(p, generation); !ok) return ok;
+  const auto now = bus_->leader(p, static_cast<std::uint16_t>(generation - 1));
+  const auto next = bus_->leader(p, generation);
+  if (now && next && !now->empty() && *now == *next && rank_ == 0) bus_->step_down(p, generation);
+  const std::uint64_t run = ++run_;
+  member_of(p).reread(p, generation, run);
+  for (int tries = 0; tries < kPlacements; ++tries) {
+    const auto server = bus_->follow(p, {generation, 1}, run);
+    if (!server) return tl::unexpected(server.error());
+    if (server->empty() || !now || *server != *now) break;
+  }
+  remove_old(p, generation);
+  return {};
+}
+
+// What nobody comes back to. Who has been away for longer starts from a backup of another.
+void Cluster::remove_old(PartitionId p, std::uint16_t generation) {
+  if (generation < kKeptGenerations + 1 || rank_ != 0) return;
+  bus_->remove_stream(p, static_cast<std::uint16_t>(generation - kKeptGenerations - 1));
+}
+
+// The newest generation of a partition's stream that is to be followed instead of this one: what
+// begins with an opening, or did before its oldest messages went.
+Result<std::uint16_t> Cluster::newest_generation(PartitionId p, std::uint16_t from) {
+  std::uint16_t newest = from;
+  for (std::uint16_t next = from; next < UINT16_MAX;) {
+    const auto bounds = bus_->bounds(p, ++next);
+    if (!bounds) return tl::unexpected(bounds.error());
+    if (!*bounds) break;
+    if ((*bounds)->last == 0) continue;
+    if ((*bounds)->first <= 1) {
+      const auto first = bus_->fetch(p, {next, 1});
+      if (!first) return tl::unexpected(first.error());
+      if (!*first || !cluster::is_opening(**first)) continue;
+    }
+    newest = next;
+  }
+  return newest;
 }
 
 // A consumer from where this log ends, once it is certain that the stream is the one that it was
 // made of.
-Result<void> Cluster::attach(PartitionId p, Attachment& a) {
-  a.attached = false;
+Result<void> Cluster::attach_now(PartitionId p) {
   Member& member = member_of(p);
-  const auto anchor = member.rewind(p);
+  auto anchor = member.rewind(p);
   if (!anchor) return fail(Fault::busy, "its desk is busy");
+  const auto newest = newest_generation(p, anchor->generation);
+  if (!newest) return tl::unexpected(newest.error());
+  if (*newest > anchor->generation) {
+    anchor = Position{*newest, 0};
+    member.set_generation(p, *newest);
+  }
+  // The others may have gone over to the next stream already: that is known first.
+  const auto next = bus_->bounds(p, static_cast<std::uint16_t>(anchor->generation + 1));
+  if (!next) return tl::unexpected(next.error());
+  const auto state = state_of(p);
+  if (*next && state && state->position.generation == anchor->generation && !state->cut &&
+      state->next_read < (*next)->last) {
+    return fail(Fault::busy, "it has to read the next stream first");
+  }
   const auto bounds = bus_->bounds(p, anchor->generation);
   if (!bounds) return tl::unexpected(bounds.error());
   if (!*bounds && anchor->sequence == 0) {
     if (auto ok = bus_->ensure_stream(p, anchor->generation); !ok) return ok;
   } else if (!*bounds) {
-    member.stop_partition(p, "its stream is gone");
-    return {};
+    return fail(Fault::not_found, "its stream is gone");
   }
   const Bus::Bounds has = *bounds ? **bounds : Bus::Bounds{};
   if (anchor->sequence > has.last) {
@@ -228,7 +448,9 @@ Result<void> Cluster::attach(PartitionId p, Attachment& a) {
     if (same) {
       const auto made = cluster::made_last_block(*log_, {p, *anchor, Timestamp{0}, **bytes});
       if (!made) return tl::unexpected(made.error());
-      same = *made;
+      // How a generation begins leaves no block.
+      same = *made || (anchor->sequence == 1 && cluster::is_opening(**bytes)) ||
+             cluster::parse_cut(**bytes);
     }
     if (!same) {
       member.stop_partition(p, fmt::format("message {} of its stream is not the one that this log "
@@ -237,9 +459,14 @@ Result<void> Cluster::attach(PartitionId p, Attachment& a) {
       return {};
     }
   }
-  member.resume(p, ++a.run);
-  if (auto ok = bus_->follow(p, {anchor->generation, anchor->sequence + 1}, a.run); !ok) return ok;
-  a.attached = true;
+  const std::uint64_t run = ++run_;
+  member.resume(p, anchor->generation, run);
+  for (int tries = 0; tries < kPlacements; ++tries) {
+    const auto server = bus_->follow(p, {anchor->generation, anchor->sequence + 1}, run);
+    if (!server) return tl::unexpected(server.error());
+    const auto leader = bus_->leader(p, anchor->generation);
+    if (server->empty() || !leader || leader->empty() || *server == *leader) break;
+  }
   return {};
 }
 
@@ -281,6 +508,18 @@ void Cluster::on_shown(std::span<const std::byte> bytes) {
 
 void Cluster::on_show() {
   for (auto& m : members_) m->show_all();
+}
+
+void Cluster::on_lacks(std::span<const std::byte> bytes) {
+  const auto lacks = parse_lacks(bytes);
+  if (lacks && lacks->node != me_ && lacks->partition.value < options_.partitions) {
+    member_of(lacks->partition).lacked(*lacks);
+  }
+}
+
+void Cluster::on_has(std::span<const std::byte> bytes) {
+  const auto m = parse_has(bytes);
+  if (m && m->partition.value < options_.partitions) member_of(m->partition).lent(*m);
 }
 
 void Cluster::on_heartbeat(std::span<const std::byte> bytes) {

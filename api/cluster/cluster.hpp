@@ -1,8 +1,15 @@
 // A server's membership in a cluster: the connection, who else is there, and that the streams are
 // followed. Its desks do the rest, each through its Member.
+//
+// Two threads: the keeper never waits for NATS; it says that this node is alive, and sees to it
+// that partitions whose stream is silent go over to the next one. The attacher has consumers made,
+// and keeps a next stream ready, which waits.
 #pragma once
 
+#include <atomic>
 #include <chrono>
+#include <condition_variable>
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <memory>
@@ -13,6 +20,7 @@
 
 #include "api/cluster/bus.hpp"
 #include "api/cluster/member.hpp"
+#include "api/cluster/partition_records.hpp"
 #include "core/engine/engine.hpp"
 
 namespace fairsale::api {
@@ -22,6 +30,8 @@ struct ClusterOptions {
   bool processor = false;
   std::uint32_t partitions = 4;  // a multiple of the workers; the same on all nodes
   std::size_t durable_on = 2;    // processors
+  std::size_t processors = 3;    // there are; the same on all nodes
+  std::filesystem::path data;    // of a processor
 };
 
 class Cluster final : public BusListener {
@@ -55,6 +65,8 @@ class Cluster final : public BusListener {
   void on_reply(cluster::NodeId, std::uint64_t, std::span<const std::byte>) override;
   void on_shown(std::span<const std::byte>) override;
   void on_show() override;
+  void on_lacks(std::span<const std::byte>) override;
+  void on_has(std::span<const std::byte>) override;
   void on_heartbeat(std::span<const std::byte>) override;
   void on_connection(bool up) override;
 
@@ -64,11 +76,26 @@ class Cluster final : public BusListener {
     Heartbeat said;
     TimePoint heard;
   };
-  struct Attachment {
+  // One of a partition's streams, as this processor follows it.
+  struct Consumer {
     bool attached = false;
-    bool told = false;  // that it has stopped
-    std::uint64_t run = 0;
+    TimePoint since{};  // it is so
     TimePoint tried{};
+  };
+  struct Attachment {
+    std::uint16_t generation = 0;
+    Consumer now;
+    Consumer next;        // of the next generation
+    std::string trouble;  // why it waits, when it does
+  };
+  // What the keeper has done about a partition, and when.
+  struct Change {
+    bool told = false;  // that it has stopped
+    TimePoint suspected{};
+    TimePoint promised{};
+    TimePoint enough{};  // promises were there
+    TimePoint cut{};
+    TimePoint asked{};  // for messages that lack
   };
 
   Cluster(ClusterOptions, Engine&, AvailabilityBoard&, const EventLog*);
@@ -77,8 +104,15 @@ class Cluster final : public BusListener {
   void keep();
   void beat();
   void watch(cluster::PartitionId);
-  Result<void> attach(cluster::PartitionId, Attachment&);
+  void change_stream(cluster::PartitionId, const cluster::Follower::State&, const Attachment&);
+  void attach_all();
+  void attach(cluster::PartitionId);
+  Result<void> attach_now(cluster::PartitionId);
+  Result<void> attach_next(cluster::PartitionId, std::uint16_t generation);
+  void remove_old(cluster::PartitionId, std::uint16_t generation);
+  Result<std::uint16_t> newest_generation(cluster::PartitionId, std::uint16_t from);
   std::vector<Heartbeat> alive() const;
+  std::optional<cluster::Follower::State> state_of(cluster::PartitionId);
 
   const ClusterOptions options_;
   Engine& engine_;
@@ -94,9 +128,15 @@ class Cluster final : public BusListener {
   bool up_ = true;
   bool ask_to_show_ = true;
   std::map<std::uint64_t, Peer> peers_;  // by node
-  std::thread keeper_;
-  // Of the keeper.
   std::map<cluster::PartitionId, Attachment> attachments_;
+  std::atomic<std::uint64_t> run_{0};   // of consumers
+  std::atomic<std::uint32_t> rank_{0};  // of this one among the processors that are alive
+  std::size_t processors_alive_ = 0;    // the keeper's
+  std::thread keeper_;
+  std::thread attacher_;
+  // Of the keeper.
+  std::optional<PartitionRecords> records_;
+  std::map<cluster::PartitionId, Change> changes_;
   std::map<cluster::PartitionId, std::uint16_t> generations_;
 };
 

@@ -70,6 +70,25 @@ Result<void> goes_on_from(const EventLog& from, const SkuHead& source, const Sku
 
 }  // namespace
 
+Result<void> copy_blocks(const EventLog& from, const SkuHead& source, Seq after, BatchedAppend& out,
+                         const std::function<void(std::uint64_t)>& copied) {
+  if (after >= source.head.seq) return {};
+  Result<void> added;
+  Head end;
+  const auto done = from.read(source.sku, Seq{after.value + 1}, [&](const BlockView& b) {
+    end = {b.last(), b.header().time, b.digest()};
+    if (end.seq > source.head.seq) return false;
+    added = out.add(b);
+    if (added && copied) copied(b.header().count);
+    return added && end.seq < source.head.seq;
+  });
+  if (!done) return done;
+  if (!added) return added;
+  if (end == source.head) return {};
+  return fail(Fault::damaged, fmt::format("SKU {:016x}: its log does not lead to its head, at {}",
+                                          source.sku.value, source.head.seq.value));
+}
+
 Result<CopyReport> copy_log(const EventLog& from, EventLog& to, std::span<const SkuHead> heads,
                             const std::function<void(std::uint64_t)>& copied) {
   const auto targets = to.heads();
@@ -93,23 +112,9 @@ Result<CopyReport> copy_log(const EventLog& from, EventLog& to, std::span<const 
   BatchedAppend out(to);
   for (const SkuHead& source : heads) {
     const auto target = target_of.find(source.sku.value);
-    const Seq next{target == target_of.end() ? 1 : target->second.seq.value + 1};
-    if (next > source.head.seq) continue;
-    Result<void> added;
-    Head end;
-    const auto done = from.read(source.sku, next, [&](const BlockView& b) {
-      end = {b.last(), b.header().time, b.digest()};
-      if (end.seq > source.head.seq) return false;
-      added = out.add(b);
-      if (added && copied) copied(b.header().count);
-      return added && end.seq < source.head.seq;
-    });
-    if (!done) return tl::unexpected(done.error());
-    if (!added) return tl::unexpected(added.error());
-    if (end != source.head) {
-      return fail(Fault::damaged,
-                  fmt::format("SKU {:016x}: its log does not lead to its head, at {}",
-                              source.sku.value, source.head.seq.value));
+    const Seq after = target == target_of.end() ? Seq{0} : target->second.seq;
+    if (auto ok = copy_blocks(from, source, after, out, copied); !ok) {
+      return tl::unexpected(ok.error());
     }
   }
   if (auto ok = out.finish(); !ok) return tl::unexpected(ok.error());

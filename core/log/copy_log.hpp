@@ -44,6 +44,11 @@ class BatchedAppend {
   CopyReport report_;
 };
 
+// Gives `out` the blocks of a SKU that `from` has behind position `after`, where one of its blocks
+// ends, up to `source`'s head. Fails with `damaged` when they do not lead there.
+Result<void> copy_blocks(const EventLog& from, const SkuHead& source, Seq after, BatchedAppend& out,
+                         const std::function<void(std::uint64_t events)>& copied);
+
 // Appends to `to` what `from` has beyond it, up to `heads`, each of which is the end of a block of
 // `from`: all that it has, or that of it which is durable. Each block read is checked whole and
 // against the one before it. Fails with `invalid`, before anything is written, when `to` has

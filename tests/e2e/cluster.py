@@ -73,10 +73,11 @@ class Cluster:
 
     def __init__(self, programs, nats, processors=3, edges=2, partitions=2, durable_on=2,
                  replicas=3, options=()):
-        common = ["--nats", nats.url, "--partitions", str(partitions), "--durable-on",
-                  str(durable_on), "--stream-replicas", str(replicas), "--customer-rate", "0",
+        common = ["--nats", nats.url, "--partitions", str(partitions), "--processors",
+                  str(processors), "--durable-on", str(durable_on), "--stream-replicas", str(replicas), "--customer-rate", "0",
                   "--address-rate", "0", *options]
         self.nats = nats
+        self.partitions = partitions
         self.processors = [Server(programs, "--role", "processor", "--node", f"p{i}", *common)
                            for i in range(processors)]
         self.edges = [Server(programs, "--role", "edge", "--node", f"e{i}", *common)
@@ -104,6 +105,27 @@ class Cluster:
                 with contextlib.suppress(ProcessLookupError):
                     s.process.send_signal(signal.SIGCONT)
             s.__exit__(*error)
+
+    def generation(self, partition):
+        seen = [p for s in self.processors if s.process is not None
+                for p in s.request("GET", "/v1/cluster", s.operator).json["partitions"]]
+        return max(p["generation"] for p in seen if p["partition"] == partition)
+
+    def stream_of(self, sku):
+        """The stream that orders a sale's batches now."""
+        partition = sku_id(sku) % self.partitions
+        return f"FAIRSALE_LOG_{partition}_{self.generation(partition)}"
+
+    def next_streams_ready(self):
+        """Each partition has a stream to go over to, led by another server than its own."""
+        def ready():
+            for partition in range(self.partitions):
+                g = self.generation(partition)
+                now, then = (self.nats.leader(f"FAIRSALE_LOG_{partition}_{n}") for n in (g, g + 1))
+                if now is None or then is None or now is then:
+                    return False
+            return True
+        eventually("the next streams are ready", ready)
 
     def heads(self, sku):
         return [p.audit_head(sku) for p in self.processors if p.process is not None]

@@ -83,6 +83,30 @@ class Clusters(Case):
             c.settled("rush")
             figure("processors of a cluster killed or stopped in a rush", kills)
 
+    def test_the_leader_of_a_stream_is_lost_and_sales_go_on(self):
+        random.seed(seed_of_this_run())
+        with NatsServers() as nats, Cluster(self.programs, nats) as c:
+            a = c.edges[0]
+            a.open_sale("tour", stock=1000, hold_seconds=60)
+            for round in range(KILLS):
+                c.next_streams_ready()
+                leader = nats.leader(c.stream_of("tour"))
+                way = random.choice(["kill", "stop"])
+                if way == "kill":
+                    leader.kill()
+                else:
+                    leader.process.send_signal(signal.SIGSTOP)
+                begun = time.monotonic()
+                eventually("somebody buys", lambda: a.buy(
+                    "tour", f"c{round}", "k").status == 201)
+                took = time.monotonic() - begun
+                print(f"{way}: {took:.2f} s", flush=True)
+                if way == "kill":
+                    leader.start()
+                else:
+                    leader.process.send_signal(signal.SIGCONT)
+                c.settled("tour")
+
 
 if __name__ == "__main__":
     main()

@@ -1,0 +1,52 @@
+#include "api/cluster/partition_records.hpp"
+
+#include <fmt/format.h>
+
+#include <fstream>
+
+#include "core/log/files.hpp"
+
+namespace fairsale::api {
+
+namespace {
+
+constexpr std::string_view kFirstLine = "fairsale partitions 1";
+
+}  // namespace
+
+Result<PartitionRecords> PartitionRecords::open(std::filesystem::path file) {
+  PartitionRecords out(std::move(file));
+  if (std::error_code ec; !std::filesystem::exists(out.file_, ec)) return out;
+  std::ifstream in(out.file_);
+  std::string line;
+  std::getline(in, line);
+  bool right = line == kFirstLine;
+  std::uint32_t partition = 0;
+  PartitionRecord r;
+  while (right && in >> partition) {
+    right = static_cast<bool>(in >> r.promised >> r.began.generation >> r.began.sequence);
+    out.records_[cluster::PartitionId{partition}] = r;
+  }
+  if (right && in.eof()) return out;
+  return fail(Fault::damaged,
+              fmt::format("{} cannot be understood: restore this data directory from a backup of "
+                          "another processor",
+                          out.file_.string()));
+}
+
+PartitionRecord PartitionRecords::of(cluster::PartitionId p) const {
+  const auto it = records_.find(p);
+  return it == records_.end() ? PartitionRecord{} : it->second;
+}
+
+Result<void> PartitionRecords::put(cluster::PartitionId p, const PartitionRecord& r) {
+  records_[p] = r;
+  std::string text = fmt::format("{}\n", kFirstLine);
+  for (const auto& [id, record] : records_) {
+    fmt::format_to(std::back_inserter(text), "{} {} {} {}\n", id.value, record.promised,
+                   record.began.generation, record.began.sequence);
+  }
+  return create_durably(file_, std::as_bytes(std::span(text)));
+}
+
+}  // namespace fairsale::api

@@ -1,0 +1,38 @@
+// What a processor must not forget of its partitions and what its log does not say: a small file in
+// its data directory, of text.
+//
+//   fairsale partitions 1
+//   <partition> <promised> <generation> <sequence>     a line each
+#pragma once
+
+#include <filesystem>
+#include <map>
+
+#include "core/cluster/message.hpp"
+#include "core/log/result.hpp"
+
+namespace fairsale::api {
+
+struct PartitionRecord {
+  std::uint16_t promised = 0;  // the generation for which the one before is taken no more; 0: none
+  cluster::Position began;     // where it went over to its generation
+};
+
+// Not thread-safe.
+class PartitionRecords {
+ public:
+  // A file that is not there holds nothing; one that cannot be understood fails.
+  static Result<PartitionRecords> open(std::filesystem::path file);
+
+  PartitionRecord of(cluster::PartitionId p) const;
+  // Returns after fsync.
+  Result<void> put(cluster::PartitionId, const PartitionRecord&);
+
+ private:
+  explicit PartitionRecords(std::filesystem::path file) : file_(std::move(file)) {}
+
+  std::filesystem::path file_;
+  std::map<cluster::PartitionId, PartitionRecord> records_;
+};
+
+}  // namespace fairsale::api
