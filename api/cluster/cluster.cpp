@@ -107,11 +107,6 @@ Result<std::unique_ptr<Cluster>> Cluster::join(ClusterOptions options, Engine& e
     self->attachments_[p].now.since = steady_clock::now();
     self->member_of(p).begin(p, at, record.promised == at.generation + 1);
     self->member_of(p).set_generation(p, at.generation);
-    if (at.sequence == 0) {
-      if (auto ok = self->bus_->ensure_stream(p, at.generation); !ok) {
-        return tl::unexpected(ok.error());
-      }
-    }
     if (auto ok = self->bus_->hear_queries(p); !ok) return tl::unexpected(ok.error());
     if (auto ok = self->bus_->hear_lacks(p); !ok) return tl::unexpected(ok.error());
   }
