@@ -11,7 +11,7 @@ fairsale_build_packages=(
 )
 # What the tests need besides: clients of other making, tools that check, and a clock to set.
 fairsale_test_packages=(
-  clang-format-14 jq wrk hey python3 faketime nodejs nats-server chromium fonts-inter
+  clang-format-14 jq wrk hey python3 faketime nodejs nats-server haproxy socat chromium fonts-inter
 )
 # Node.js from elsewhere brings its own npm.
 command -v npm >/dev/null || fairsale_test_packages+=(npm)
