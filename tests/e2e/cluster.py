@@ -193,6 +193,16 @@ class Balancer:
             return self.request("GET", "/readyz").status == 200
         return False
 
+    def tell(self, command):
+        """What the operator can do at its socket."""
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(PATIENCE)
+            s.connect(self.path("socket"))
+            s.sendall(command.encode() + b"\n")
+            s.shutdown(socket.SHUT_WR)
+            said = s.makefile().read().strip()
+        assert not said, f"{command}: {said}"
+
     def connect(self, patience=PATIENCE):
         return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=patience,
                                            context=self.trust)
