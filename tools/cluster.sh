@@ -21,12 +21,14 @@ unset FAIRSALE_DATA FAIRSALE_LISTEN
 mkdir -p "$data"
 data=$(cd "$data" && pwd)
 
-declare -A jobs=()      # what each child is for: a server's name, or what ends with it
-declare -A pid_of=()    # by server
-again_after=1           # seconds
+declare -A pid_of=()  # by server
+declare -A due=()     # when one that has ended starts again, by the shell's SECONDS
+again_after=1
 
 # Whatever becomes of this shell, its children do not outlive it.
 child() { exec setpriv --pdeathsig TERM -- "$@"; }
+
+runs() { kill -0 "$1" 2>/dev/null; }
 
 launch() {  # NAME
   local name=$1 dir=$data/$1 n=${1//[a-z]/}
@@ -34,7 +36,7 @@ launch() {  # NAME
   mkdir -p "$dir"
   case $name in
     nats*)
-      command=(nats-server -a 127.0.0.1 -p "${ports[$name]}" -js -sd "$dir" -n "$name"
+      command=(nats-server -a 127.0.0.1 -p "${ports[$name]}" -js -sd "$dir/store" -n "$name"
         --cluster_name fairsale-demo --cluster "nats://127.0.0.1:${ports[route$n]}"
         --routes "$routes")
       ;;
@@ -46,61 +48,40 @@ launch() {  # NAME
       command+=(haproxy -db -f docs/haproxy.cfg)
       ;;
     *)
-      command=("$bin/fairsaled" --role "${name%"$n"}" --node "$name" --data "$dir"
+      command=("$bin/fairsaled" --role "${name%"$n"}" --node "$name" --data "$dir/data"
         --listen "127.0.0.1:${ports[$name]}" --nats "$nats_urls" --address-rate 0
         ${options[@]+"${options[@]}"})
       ;;
   esac
   child "${command[@]}" >>"$dir/log" 2>&1 </dev/null &
   pid_of[$name]=$!
-  jobs[$!]=$name
-  echo $! >"$dir/pid"
-}
-
-# The child of `jobs` that has ended, in `ended`.
-wait_for_one() {
-  local p
-  ended=
-  wait -n -p ended "${!jobs[@]}" || true
-  [ -z "${ended-}" ] || return 0
-  for p in "${!jobs[@]}"; do
-    if ! kill -0 "$p" 2>/dev/null; then ended=$p; return 0; fi
-  done
+  disown  # or the shell would tell of it when it is killed
+  echo "${pid_of[$name]}" >"$dir/pid"
 }
 
 # Ends the named servers, and kills what is left of them after 15 s.
 end() {
-  local name p guard left
-  jobs=()
+  local name p left=() until=$((SECONDS + 15))
   for name in "$@"; do
     p=${pid_of[$name]-}
-    # One that was stopped by hand has to wake up to end.
-    if [ -n "$p" ] && kill -TERM "$p" 2>/dev/null; then jobs[$p]=$name; kill -CONT "$p" || true; fi
+    [ -n "$p" ] && kill -TERM "$p" 2>/dev/null || continue
+    kill -CONT "$p" 2>/dev/null || true  # one that was stopped by hand has to wake up to end
+    left+=("$p")
   done
-  left=${#jobs[@]}
-  child sleep 15 &
-  guard=$!
-  jobs[$guard]=guard
-  while [ "$left" -gt 0 ]; do
-    wait_for_one
-    [ -n "${ended-}" ] || continue
-    if [ "$ended" = "$guard" ]; then kill -KILL "${!jobs[@]}" 2>/dev/null || true; fi
-    unset "jobs[$ended]"
-    left=$((left - 1))
+  for p in ${left[@]+"${left[@]}"}; do
+    while runs "$p"; do
+      if [ "$SECONDS" -ge "$until" ]; then kill -KILL "$p" 2>/dev/null || true; fi
+      sleep 0.05
+    done
   done
-  kill "$guard" 2>/dev/null || true
 }
 
 stop() {
   trap '' INT TERM HUP
-  local p
-  for p in "${!jobs[@]}"; do
-    [ -n "${pid_of[${jobs[$p]}]-}" ] || kill "$p" 2>/dev/null || true
-  done
   echo "Stopping …" >&2
+  kill $input $ready 2>/dev/null || true
   end balancer "${edges[@]}" "${processors[@]}"
   end "${nats[@]}"
-  wait
 }
 
 until_ready() {
@@ -184,48 +165,41 @@ if [ ! -s "$data/balancer/certificate-and-key.pem" ]; then
   )
 fi
 
+input='' ready=''
 trap stop EXIT
 trap 'exit 0' INT TERM HUP
-for name in "${nats[@]}" "${edges[@]}" "${processors[@]}" balancer; do launch "$name"; done
-child tail --pid="$PPID" -f /dev/null &
-jobs[$!]=parent
+servers=("${nats[@]}" "${edges[@]}" "${processors[@]}" balancer)
+for name in "${servers[@]}"; do launch "$name"; done
 if [ -p /dev/stdin ] || [ -S /dev/stdin ]; then
   exec 3<&0
   child cat <&3 >/dev/null &
-  jobs[$!]=input
+  input=$!
 fi
 until_ready &
-jobs[$!]=ready
-child sleep 120 &
-patience=$!
-jobs[$patience]=patience
+ready=$!
+patience=$((SECONDS + 120))
 
-while true; do
-  wait_for_one
-  [ -n "${ended-}" ] || continue
-  what=${jobs[$ended]}
-  unset "jobs[$ended]"
-  case $what in
-    parent | input) exit 0 ;;
-    patience)
-      echo "tools/run.sh: the cluster is not ready after 120 s; see the logs, $data/*/log" >&2
-      exit 1
-      ;;
-    ready)
-      kill "$patience" 2>/dev/null || true
-      unset "jobs[$patience]"
-      open_sale
-      say_what_to_try
-      again_after=15
-      ;;
-    "again "*)
-      launch "${what#again }"
-      [ "$again_after" = 1 ] || echo "${what#again } starts again as ${pid_of[${what#again }]}." >&2
-      ;;
-    *)
-      [ "$again_after" = 1 ] || echo "$what has ended; it starts again in $again_after s." >&2
-      child sleep "$again_after" &
-      jobs[$!]="again $what"
-      ;;
-  esac
+while runs "$PPID" && { [ -z "$input" ] || runs "$input"; }; do
+  if [ -n "$ready" ] && ! runs "$ready"; then
+    ready=''
+    open_sale
+    say_what_to_try
+    again_after=15
+  elif [ -n "$ready" ] && [ "$SECONDS" -ge "$patience" ]; then
+    echo "tools/run.sh: the cluster is not ready after 120 s; see the logs, $data/*/log" >&2
+    exit 1
+  fi
+  for name in "${servers[@]}"; do
+    if [ -z "${due[$name]-}" ]; then
+      if runs "${pid_of[$name]}"; then continue; fi
+      pid_of[$name]=''
+      due[$name]=$((SECONDS + again_after))
+      [ -n "$ready" ] || echo "$name has ended; it starts again in $again_after s." >&2
+    elif [ "$SECONDS" -ge "${due[$name]}" ]; then
+      launch "$name"
+      unset "due[$name]"
+      [ -n "$ready" ] || echo "$name starts again as ${pid_of[$name]}." >&2
+    fi
+  done
+  sleep 0.2
 done
