@@ -25,8 +25,9 @@ declare -A pid_of=()  # by server
 declare -A due=()     # when one that has ended starts again, by the shell's SECONDS
 again_after=1
 
-# Whatever becomes of this shell, its children do not outlive it.
-child() { exec setpriv --pdeathsig TERM -- "$@"; }
+# Whatever becomes of this shell, its children do not outlive it. Ctrl-C is for the shell alone, which
+# ends them in order.
+child() { exec setsid setpriv --pdeathsig TERM -- "$@"; }
 
 runs() { kill -0 "$1" 2>/dev/null; }
 
@@ -41,8 +42,9 @@ launch() {  # NAME
         --routes "$routes")
       ;;
     balancer)
+      # The path of a socket may not be long.
       command=(env "HTTP=${listen%:*}:$port" "HTTPS=${listen%:*}:$((port + 1))"
-        "CERTIFICATE=$dir/certificate-and-key.pem" "BALANCER_SOCKET=$dir/socket")
+        "CERTIFICATE=$dir/certificate-and-key.pem" "BALANCER_SOCKET=unix@$(realpath --relative-to=. "$dir")/socket")
       for n in 0 1; do command+=("EDGE$n=127.0.0.1:${ports[edge$n]}"); done
       for n in 0 1 2; do command+=("PROCESSOR$n=127.0.0.1:${ports[processor$n]}"); done
       command+=(haproxy -db -f docs/haproxy.cfg)
