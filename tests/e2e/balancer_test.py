@@ -3,9 +3,11 @@ clients notice of an edge that is killed, stopped or ended."""
 
 import contextlib
 import http.client
+import http.server
 import signal
 import threading
 import time
+from types import SimpleNamespace
 
 from cluster import Balancer, Cluster, NatsServers
 from harness import PATIENCE, Case, eventually, figure, main
@@ -96,7 +98,57 @@ class Shoppers:
             return max(took for begun, took, _ in self.answered if begun + took >= moment)
 
 
+class Deaf(http.server.BaseHTTPRequestHandler):
+    """A node that is ready, takes requests and never answers them: it closes the connection."""
+    asked = []
+
+    def do_GET(self):
+        if self.path == "/readyz":
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        else:
+            self.take()
+
+    def take(self):
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.asked.append((self.command, self.path))
+        self.close_connection = True
+
+    do_POST = do_PUT = do_PATCH = do_DELETE = take
+
+    def log_message(self, *arguments):
+        pass
+
+
 class Balanced(Case):
+    def test_only_what_may_be_sent_twice_is(self):
+        with contextlib.ExitStack() as stack:
+            node = stack.enter_context(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Deaf))
+            stack.callback(node.shutdown)
+            threading.Thread(target=node.serve_forever).start()
+            place = SimpleNamespace(port=node.server_port, operator="o", shop="s")
+            b = stack.enter_context(Balancer(SimpleNamespace(edges=[place] * 2,
+                                                             processors=[place] * 3)))
+            key = {"Idempotency-Key": "k"}
+            for method, path, headers, times in (
+                    ("GET", "/v1/sales/tour", {}, 3),
+                    ("POST", "/v1/sales/tour/purchases", key, 3),
+                    ("POST", "/v1/sales/tour/purchases", {}, 1),
+                    ("POST", "/v1/purchases/tour:2/payment", {}, 3),
+                    ("POST", "/v1/purchases/tour:2/refund", {}, 1),
+                    ("POST", "/v1/tokens", {}, 3),
+                    ("DELETE", "/v1/purchases/tour:2", {}, 1),
+                    ("PUT", "/v1/sales/tour", {}, 1),
+                    ("PATCH", "/v1/sales/tour", {}, 1),
+                    ("POST", "/v1/webhooks", {}, 1),
+                    ("GET", "/v1/webhooks", {}, 3)):
+                Deaf.asked.clear()
+                body = None if method in ("GET", "DELETE") else {"customer": "ann"}
+                reply = b.request(method, path, "s", body, headers)
+                self.assertEqual((reply.status, reply.problem), (502, "unconfirmed"))
+                self.assertEqual(Deaf.asked, [(method, path)] * times)
+
     def test_who_answers_what(self):
         with balanced(self.programs) as b:
             self.assertEqual(b.check().strip(), "Configuration file is valid")
@@ -223,6 +275,35 @@ class Balanced(Case):
             # Each customer bought once, however often it was asked.
             eventually("the sale has all", lambda: b.request(
                 "GET", "/v1/sales/tour").json["held"] == len(shoppers.answered))
+
+    def test_an_address_is_limited_and_a_shop_is_not(self):
+        with balanced(self.programs) as b:
+            b.open_sale("tour", stock=1000)
+            token = b.customer_token("ann")
+            stop = threading.Event()
+            replies = []
+            def ask():
+                with contextlib.closing(b.connect()) as connection:
+                    while not stop.is_set():
+                        replies.append(b.request("GET", "/v1/sales/tour", token,
+                                                 connection=connection))
+            threads = [threading.Thread(target=ask) for _ in range(4)]
+            for t in threads:
+                t.start()
+            try:
+                eventually("it is limited", lambda: replies and replies[-1].status == 429)
+                self.assertEqual(b.buy("tour", "ben", "k").status, 201)
+                self.assertEqual(b.request("GET", "/v1/sales/tour").status, 200)
+            finally:
+                stop.set()
+                for t in threads:
+                    t.join(PATIENCE)
+            limited = next(r for r in replies if r.status == 429)
+            self.assertEqual((limited.problem, limited.headers["retry-after"]),
+                             ("rate_limited", "1"))
+            self.assertGreaterEqual(sum(r.status == 200 for r in replies), 400)
+            eventually("it may go on", lambda: b.request(
+                "GET", "/v1/sales/tour", token).status == 200)
 
     def test_without_edges_processors_serve(self):
         with balanced(self.programs) as b:
