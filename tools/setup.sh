@@ -9,9 +9,12 @@ fairsale_build_packages=(
   libgtest-dev libgmock-dev librapidcheck-dev libbenchmark-dev
   curl ca-certificates
 )
+# What run.sh --cluster needs besides.
+fairsale_cluster_packages=(nats-server haproxy openssl)
 # What the tests need besides: clients of other making, tools that check, and a clock to set.
 fairsale_test_packages=(
-  clang-format-14 jq wrk hey python3 faketime nodejs nats-server chromium fonts-inter
+  clang-format-14 jq wrk hey python3 faketime nodejs chromium fonts-inter
+  "${fairsale_cluster_packages[@]}"
 )
 # Node.js from elsewhere brings its own npm.
 command -v npm >/dev/null || fairsale_test_packages+=(npm)

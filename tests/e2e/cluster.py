@@ -1,16 +1,28 @@
-"""A cluster of real processes on loopback: nats-servers with JetStream, processors and edges."""
+"""A cluster of real processes on loopback: nats-servers with JetStream, processors, edges, and HAProxy
+in front of them."""
 
 import contextlib
+import hashlib
+import http.client
+import json
 import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
+import sys
 import tempfile
 import threading
 
-from harness import PATIENCE, Server, eventually
+from harness import PATIENCE, Reply, Server, eventually
 from nats_test import Nats
+
+BALANCER = os.path.join(os.path.dirname(__file__), "../../docs/haproxy.cfg")
+
+
+def sku_id(name):
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
 
 
 def free_ports(n):
@@ -92,11 +104,15 @@ class Cluster:
         return self.processors + self.edges
 
     def __enter__(self):
-        # A node is ready when enough others are.
-        for s in self.all():
-            s.launch()
-        for s in self.all():
-            s.await_ready()
+        try:
+            # A node is ready when enough others are.
+            for s in self.all():
+                s.launch()
+            for s in self.all():
+                s.await_ready()
+        except BaseException:
+            self.__exit__(*sys.exc_info())
+            raise
         return self
 
     def __exit__(self, *error):
@@ -136,3 +152,113 @@ class Cluster:
             heads = self.heads(sku)
             return heads[0] if all(h == heads[0] for h in heads) else None
         return eventually("all processors have the same", same)
+
+
+class Balancer:
+    """HAProxy with the configuration that users are given, before a cluster that has started. Clients
+    come by TLS, with a certificate that is made for it."""
+
+    def __init__(self, cluster):
+        self.cluster = cluster
+        self.operator, self.shop = cluster.edges[0].operator, cluster.edges[0].shop
+        self.directory = tempfile.mkdtemp(prefix="fairsale-balancer-")
+        self.port, self.plain_port = free_ports(2)
+        self.url = f"https://127.0.0.1:{self.port}"
+        self.process = None
+        nodes = {f"EDGE{i}": s for i, s in enumerate(cluster.edges)}
+        nodes |= {f"PROCESSOR{i}": s for i, s in enumerate(cluster.processors)}
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "HTTPS": f"127.0.0.1:{self.port}",
+            "HTTP": f"127.0.0.1:{self.plain_port}",
+            "CERTIFICATE": self.path("certificate-and-key"),
+            "BALANCER_SOCKET": self.path("socket"),
+            **{name: f"127.0.0.1:{s.port}" for name, s in nodes.items()}}
+
+    def path(self, name):
+        return os.path.join(self.directory, name)
+
+    @property
+    def log(self):
+        with open(self.path("log"), errors="replace") as f:
+            return f.read()
+
+    def check(self):
+        """What HAProxy has to say about its configuration."""
+        done = subprocess.run(["haproxy", "-c", "-f", BALANCER], env=self.environment, text=True,
+                              capture_output=True, timeout=PATIENCE, check=False)
+        return done.stdout + done.stderr
+
+    def __enter__(self):
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                        "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj",
+                        "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1",
+                        "-keyout", self.path("key"), "-out", self.path("certificate")],
+                       check=True, capture_output=True, timeout=PATIENCE)
+        with open(self.path("certificate-and-key"), "w") as out:
+            for name in ("certificate", "key"):
+                with open(self.path(name)) as f:
+                    out.write(f.read())
+        self.trust = ssl.create_default_context(cafile=self.path("certificate"))
+        with open(self.path("log"), "wb") as log:
+            self.process = subprocess.Popen(["haproxy", "-db", "-f", BALANCER], stdout=log,
+                                            stderr=log, env=self.environment)
+        eventually("HAProxy serves", self._ready)
+        return self
+
+    def __exit__(self, kind, *error):
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(PATIENCE)
+        if kind is not None:
+            print(f"---- log of HAProxy ----\n{self.log}", file=sys.stderr)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _ready(self):
+        assert self.process.poll() is None, self.log
+        with contextlib.suppress(OSError):
+            return self.request("GET", "/readyz").status == 200
+        return False
+
+    def tell(self, command):
+        """What the operator can do at its socket."""
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(PATIENCE)
+            s.connect(self.path("socket"))
+            s.sendall(command.encode() + b"\n")
+            s.shutdown(socket.SHUT_WR)
+            said = s.makefile().read().strip()
+        assert not said, f"{command}: {said}"
+
+    def connect(self, patience=PATIENCE):
+        return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=patience,
+                                           context=self.trust)
+
+    def request(self, method, path, token=None, body=None, headers=None, connection=None):
+        """On a connection that is kept, or else on one of its own."""
+        head = dict(headers or {})
+        if token:
+            head["Authorization"] = f"Bearer {token}"
+        if body is not None:
+            body = json.dumps(body)
+            head.setdefault("Content-Type", "application/json")
+        with contextlib.ExitStack() as stack:
+            if connection is None:
+                connection = stack.enter_context(contextlib.closing(self.connect()))
+            connection.request(method, path, body=body, headers=head)
+            response = connection.getresponse()
+            return Reply(response.status, response.getheaders(), response.read())
+
+    # What every client does.
+    open_sale, buy, pay, customer_token = (Server.open_sale, Server.buy, Server.pay,
+                                           Server.customer_token)
+
+    def curl(self, path, *options):
+        """The answer to curl by HTTP/2: version, status, who served it, body."""
+        done = subprocess.run(
+            ["curl", "-sS", "--http2", "--cacert", self.path("certificate"), "--max-time",
+             str(PATIENCE), "-w", "\n%{http_version} %{http_code} %header{served-by}", *options,
+             self.url + path], capture_output=True, text=True, timeout=2 * PATIENCE, check=False)
+        assert done.returncode == 0, done.stderr
+        body, _, last = done.stdout.rpartition("\n")
+        return (*last.split(" "), body)
