@@ -249,6 +249,8 @@ const std::vector<Setting>& settings() {
        text_of(FIELD(node))},
       {"partitions", "N", "of a cluster, the same on all its nodes (4)",
        whole(FIELD(partitions), 1, 1024)},
+      {"processors", "N", "that the cluster has, running or not; the same on all its nodes (3)",
+       whole(FIELD(processors), 1, 64)},
       {"durable-on", "N", "processors that must have what is acknowledged (2)",
        whole(FIELD(durable_on), 1, 64)},
       {"stream-replicas", "N", "NATS servers that hold each stream (3)",

@@ -24,10 +24,12 @@ using cluster::Position;
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-constexpr milliseconds kConnectTimeout{2'000};
+constexpr milliseconds kConnectTimeout{500};
+constexpr milliseconds kWriteTimeout{2'000};
 constexpr milliseconds kRequestTimeout{2'000};
 constexpr milliseconds kReconnectWait{100};
-constexpr milliseconds kPingInterval{1'000};
+constexpr milliseconds kPingInterval{300};
+constexpr int kPingsOut = 2;  // a server that is silent is left after about a second
 constexpr milliseconds kStreamHeartbeat{500};
 constexpr std::int64_t kNanos = 1'000'000;  // of a millisecond
 constexpr std::int64_t kForgetConsumerAfter = 30'000 * kNanos;
@@ -132,7 +134,7 @@ class NatsBus final : public Bus {
       then(natsOptions_SetName(made, options_.name.c_str()));
       then(natsOptions_SetTimeout(made, kConnectTimeout.count()));
       then(natsOptions_SetPingInterval(made, kPingInterval.count()));
-      then(natsOptions_SetMaxPingsOut(made, 1));
+      then(natsOptions_SetMaxPingsOut(made, kPingsOut));
       then(natsOptions_SetAllowReconnect(made, true));
       then(natsOptions_SetMaxReconnect(made, -1));
       then(natsOptions_SetReconnectWait(made, kReconnectWait.count()));
@@ -140,7 +142,7 @@ class NatsBus final : public Bus {
                                           kReconnectWait.count() / 2));
       // What cannot be sent now is not sent: by the time it could be, nobody waits for it.
       then(natsOptions_SetReconnectBufSize(made, 1));
-      then(natsOptions_SetWriteDeadline(made, kConnectTimeout.count()));
+      then(natsOptions_SetWriteDeadline(made, kWriteTimeout.count()));
       then(natsOptions_SetSendAsap(made, true));
       then(natsOptions_SetErrorHandler(made, on_error, nullptr));
       then(natsOptions_SetDisconnectedCB(made, on_disconnected, this));

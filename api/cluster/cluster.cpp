@@ -28,7 +28,8 @@ constexpr milliseconds kNextSilence{900};      // of one that is ready no longer
 constexpr milliseconds kSuspectAgain{10'000};
 constexpr milliseconds kSayAgain{400};
 constexpr milliseconds kAskAgain{100};
-constexpr milliseconds kGrace{1'000};  // for promises, once there are enough
+constexpr milliseconds kLookAgain{5'000};  // at who leads streams
+constexpr milliseconds kGrace{1'000};      // for promises, once there are enough
 constexpr int kPlacements = 6;
 constexpr std::uint16_t kKeptGenerations = 3;
 constexpr milliseconds kTryAgain{300};
@@ -173,7 +174,7 @@ void Cluster::beat() {
   Heartbeat h{.node = me_, .processor = options_.processor, .name = options_.bus.name};
   for (const auto& member : members_) {
     for (const auto& [p, s] : member->partitions()) {
-      h.partitions.push_back({p, s.position, !s.stopped.empty()});
+      h.partitions.push_back({p, s.position, !s.stopped.empty(), !why_waits(p).empty()});
     }
   }
   Bytes bytes;
@@ -314,6 +315,7 @@ void Cluster::attach(PartitionId p) {
   const auto now = steady_clock::now();
   bool wants_now = false;
   bool wants_next = false;
+  bool looks = false;
   {
     const std::scoped_lock lock(mutex_);
     if (stopping_) return;
@@ -327,8 +329,14 @@ void Cluster::attach(PartitionId p) {
     };
     wants_next =
         wanted(a.next, static_cast<std::uint16_t>(generation + 1), state->next_gap && !state->cut);
+    looks = a.next.attached && now - a.looked > kLookAgain;
+    if (looks) a.looked = now;
     // Who has promised takes nothing of this stream, but what it lacks up to the cut.
     wants_now = (!state->promised || state->cut) && wanted(a.now, generation, state->gap);
+  }
+  // Leaders change by themselves too.
+  if (!wants_next && rank_ == 0 && looks) {
+    (void)part_leaders(p, static_cast<std::uint16_t>(generation + 1));
   }
   const auto report = [&](const Result<void>& done, bool of_next) {
     const std::scoped_lock lock(mutex_);
@@ -355,8 +363,12 @@ void Cluster::attach(PartitionId p) {
 Result<void> Cluster::attach_next(PartitionId p, std::uint16_t generation) {
   if (auto ok = bus_->ensure_stream(p, generation); !ok) return ok;
   const auto now = bus_->leader(p, static_cast<std::uint16_t>(generation - 1));
-  const auto next = bus_->leader(p, generation);
-  if (now && next && !now->empty() && *now == *next && rank_ == 0) bus_->step_down(p, generation);
+  const auto has = bus_->bounds(p, generation);
+  if (!has) return tl::unexpected(has.error());
+  // Once somebody has promised something in it, it is needed as it is.
+  if (!*has || (*has)->last == 0) {
+    if (auto ok = part_leaders(p, generation); !ok) return ok;
+  }
   const std::uint64_t run = ++run_;
   member_of(p).reread(p, generation, run);
   for (int tries = 0; tries < kPlacements; ++tries) {
@@ -366,6 +378,15 @@ Result<void> Cluster::attach_next(PartitionId p, std::uint16_t generation) {
   }
   remove_old(p, generation);
   return {};
+}
+
+// Has another server lead the next stream than its predecessor.
+Result<void> Cluster::part_leaders(PartitionId p, std::uint16_t generation) {
+  const auto now = bus_->leader(p, static_cast<std::uint16_t>(generation - 1));
+  const auto next = bus_->leader(p, generation);
+  if (!now || !next || next->empty() || *now != *next) return {};
+  if (rank_ == 0) bus_->step_down(p, generation);
+  return fail(Fault::busy, "one server leads both streams");
 }
 
 // What nobody comes back to. Who has been away for longer starts from a backup of another.
@@ -544,6 +565,14 @@ void Cluster::on_connection(bool up) {
 
 // ---- What is told of it
 
+// Why nothing of a partition is taken here just now; empty: it is.
+std::string Cluster::why_waits(PartitionId p) const {
+  const std::scoped_lock lock(mutex_);
+  const auto it = attachments_.find(p);
+  if (it == attachments_.end() || it->second.now.attached) return {};
+  return it->second.trouble.empty() ? "its stream is not followed yet" : it->second.trouble;
+}
+
 std::string Cluster::why_not_ready() const {
   {
     const std::scoped_lock lock(mutex_);
@@ -561,12 +590,15 @@ std::string Cluster::why_not_ready() const {
       if (!state->second.stopped.empty()) {
         return fmt::format("partition {} is stopped: {}", i, state->second.stopped);
       }
+      if (const auto why = why_waits(p); !why.empty()) {
+        return fmt::format("partition {} waits: {}", i, why);
+      }
       ++processors;
     }
     for (const Heartbeat& h : others) {
       processors += static_cast<std::size_t>(
           std::count_if(h.partitions.begin(), h.partitions.end(),
-                        [&](const auto& of) { return of.id == p && !of.stopped; }));
+                        [&](const auto& of) { return of.id == p && !of.stopped && !of.waits; }));
     }
     if (processors < options_.durable_on) {
       return fmt::format("partition {} has {} processors of the {} that are needed", i, processors,
@@ -597,6 +629,7 @@ std::string Cluster::json() const {
           .member("generation", s.position.generation)
           .member("message", s.position.sequence);
       why("stopped", s.stopped);
+      why("waits", why_waits(p));
       json.end_object();
     }
   }
@@ -614,6 +647,7 @@ std::string Cluster::json() const {
           .member("generation", of.position.generation)
           .member("message", of.position.sequence);
       why("stopped", of.stopped ? "its own answer says why" : "");
+      why("waits", of.waits ? "its own answer says why" : "");
       json.end_object();
     }
     json.end_array().end_object();

@@ -87,6 +87,7 @@ class Cluster final : public BusListener {
     Consumer now;
     Consumer next;        // of the next generation
     std::string trouble;  // why it waits, when it does
+    TimePoint looked{};   // at who leads its streams
   };
   // What the keeper has done about a partition, and when.
   struct Change {
@@ -109,8 +110,10 @@ class Cluster final : public BusListener {
   void attach(cluster::PartitionId);
   Result<void> attach_now(cluster::PartitionId);
   Result<void> attach_next(cluster::PartitionId, std::uint16_t generation);
+  Result<void> part_leaders(cluster::PartitionId, std::uint16_t generation);
   void remove_old(cluster::PartitionId, std::uint16_t generation);
   Result<std::uint16_t> newest_generation(cluster::PartitionId, std::uint16_t from);
+  std::string why_waits(cluster::PartitionId) const;
   std::vector<Heartbeat> alive() const;
   std::optional<cluster::Follower::State> state_of(cluster::PartitionId);
 

@@ -233,7 +233,7 @@ void append_heartbeat(Bytes& out, const Heartbeat& h) {
   for (const auto& p : h.partitions) {
     w.number(p.id.value)
         .number(p.position.epoch().value)
-        .number(static_cast<std::uint8_t>(p.stopped));
+        .number(static_cast<std::uint8_t>((p.stopped ? 1 : 0) | (p.waits ? 2 : 0)));
   }
 }
 
@@ -248,7 +248,8 @@ std::optional<Heartbeat> parse_heartbeat(std::span<const std::byte> bytes) {
   for (std::uint32_t i = 0; i < n && r.ok(); ++i) {
     const cluster::PartitionId id{r.number<std::uint32_t>()};
     const auto position = cluster::Position::of(Epoch{r.number<std::uint64_t>()});
-    h.partitions.push_back({id, position, r.number<std::uint8_t>() != 0});
+    const auto flags = r.number<std::uint8_t>();
+    h.partitions.push_back({id, position, (flags & 1) != 0, (flags & 2) != 0});
   }
   if (!r.done()) return std::nullopt;
   return h;

@@ -58,7 +58,8 @@ struct Heartbeat {
   struct OfPartition {
     cluster::PartitionId id;
     cluster::Position position;  // durable there
-    bool stopped = false;
+    bool stopped = false;        // nothing more is taken
+    bool waits = false;          // it will be, later
   };
   cluster::NodeId node;
   bool processor = false;

@@ -151,7 +151,12 @@ class Cluster:
         def same():
             heads = self.heads(sku)
             return heads[0] if all(h == heads[0] for h in heads) else None
-        return eventually("all processors have the same", same)
+        try:
+            return eventually("all processors have the same", same)
+        except AssertionError:
+            for p in self.processors:
+                print(p.request("GET", "/v1/cluster", p.operator).json, flush=True)
+            raise
 
 
 class Balancer:
