@@ -17,7 +17,8 @@ class SaleObserver {
   // One decision; the sale already reflects it. In log order, each once.
   virtual void on_decision(SkuId sku, const Sale& sale, const Decision& decision) = 0;
 
-  // All decisions up to sale.seq() have been passed on. Once per commit, not per event.
+  // All decisions up to sale.seq() have been passed on. Once per commit, not per event; of a commit
+  // that holds several SKUs or log times, once for each of its blocks, before the next is told of.
   virtual void on_commit(SkuId sku, const Sale& sale) = 0;
 };
 

@@ -208,6 +208,7 @@ Result<TurnReport> Sequencer::turn(Answers& answers) {
       ++sku.since_snapshot;
     }
     sku.first = s.end;
+    observer_.on_commit(sku.id, sku.sale);
     finish(sku, now, report);
   }
 
@@ -329,7 +330,6 @@ Result<TurnReport> Sequencer::follow(std::span<const Ordered> messages, Answers&
 // What there is to do for a SKU once its part of a commit is decided.
 void Sequencer::finish(Sku& sku, Now now, TurnReport& report) {
   FAIRSALE_INVARIANT(sku.sale.seq() == sku.head.seq, "the state follows the log");
-  observer_.on_commit(sku.id, sku.sale);
   plan_wake(sku, now);
   if (!sku.unsaved) {
     sku.unsaved = true;
@@ -368,7 +368,11 @@ void Sequencer::decide(const Placed& p, Answers& answers, TurnReport& report) {
     ++sku.since_snapshot;
   }
   answers.on_followed(*p.message, p.after);
-  if (sink && !p.sku->touched) {
+  if (!sink) return;
+  // Other SKUs, and other times of this one, are in the same commit, and observers tell them apart
+  // by this.
+  observer_.on_commit(p.sku->id, p.sku->sale);
+  if (!p.sku->touched) {
     p.sku->touched = true;
     touched_.push_back(p.sku);
   }

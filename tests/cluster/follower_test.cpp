@@ -133,6 +133,45 @@ TEST(Follower, ABatchBecomesOneBlockWithTheTimeOfTheStream) {
   EXPECT_EQ(blocks, 1);
 }
 
+// What is told of each SKU, with the log time, up to the end of a commit.
+class Told final : public SaleObserver {
+ public:
+  void seed(SkuId, const Sale&) override {}
+  void on_decision(SkuId, const Sale& sale, const Decision& d) override {
+    told.push_back(fmt::format("{} {} at {} s", sale.sku(), name_of(d.kind), at(sale)));
+  }
+  void on_commit(SkuId, const Sale& sale) override {
+    told.push_back(fmt::format("{} up to {}, at {} s", sale.sku(), sale.seq().value, at(sale)));
+  }
+  std::vector<std::string> told;
+
+ private:
+  static std::int64_t at(const Sale& sale) { return (sale.time() - kOpening).value / 1'000; }
+};
+
+TEST(Follower, ObserversAreToldOfEachBlockByItselfHoweverManyOneCommitHolds) {
+  Stream stream;
+  Origin origin;
+  origin.send(stream, "a", {scheduled("a", 1)}, kOpening);
+  origin.send(stream, "b", {scheduled("b", 1)}, kOpening);
+  origin.send(stream, "a", {attempt("x", "1")}, kOpening + Duration{1'000});
+  origin.send(stream, "b", {attempt("x", "1")}, kOpening + Duration{2'000});
+  origin.send(stream, "a", {attempt("y", "1")}, kOpening + Duration{3'000});
+  MemoryLog log;
+  ManualClock clock(kOpening);
+  Told observer;
+  Sequencer sequencer(log, clock, observer, {.ordered_elsewhere = true});
+  Follower follower(sequencer, Partitions{1});
+  follower.begin(kPartition, {});
+  Heard heard;
+  ASSERT_EQ(*follower.take(stream.after(0), heard), 5u) << "in one commit";
+  EXPECT_EQ(observer.told, (std::vector<std::string>{
+                               "a scheduled at 0 s", "a opened at 0 s", "a up to 1, at 0 s",
+                               "b scheduled at 0 s", "b opened at 0 s", "b up to 1, at 0 s",
+                               "a reserved at 1 s", "a up to 2, at 1 s", "b reserved at 2 s",
+                               "b up to 2, at 2 s", "a waiting at 3 s", "a up to 3, at 3 s"}));
+}
+
 TEST(Follower, TimeInTheLogNeverGoesBackWhateverTheStreamSays) {
   Stream stream;
   Origin origin;
