@@ -4,10 +4,12 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <system_error>
 
 #include "api/auth.hpp"
+#include "api/cluster/partition_records.hpp"
 #include "api/config.hpp"
 #include "core/json/json.hpp"
 #include "core/log/data_directory.hpp"
@@ -267,7 +269,11 @@ Result<int> run_reseed(ReseedOptions o) {
   std::vector<std::unique_ptr<EventLog>> logs;
   std::vector<const EventLog*> sources;
   std::vector<EventLog*> targets;
+  std::map<cluster::PartitionId, cluster::Position> known;
   for (const std::string& d : o.directories) {
+    const auto records = api::PartitionRecords::open(api::partition_records_file(d));
+    if (!records) return tl::unexpected(records.error());
+    for (const auto& [p, record] : records->all()) known[p] = std::max(known[p], record.began);
     RecoveryReport recovery;
     auto log = open_rocks_log(
         {.directory = d, .mode = o.yes ? OpenMode::read_write : OpenMode::read_only}, recovery);
@@ -285,7 +291,7 @@ Result<int> run_reseed(ReseedOptions o) {
     sources.push_back(log->get());
     logs.push_back(std::move(*log));
   }
-  const auto plan = plan_reseed(sources, o.shape);
+  const auto plan = plan_reseed(sources, o.shape, std::move(known));
   if (!plan) return tl::unexpected(plan.error());
   const auto streams = connect_log_streams(o.nats);
   if (!streams) return tl::unexpected(streams.error());

@@ -237,14 +237,15 @@ class NatsBus final : public Bus {
     return std::chrono::duration_cast<milliseconds>(steady_clock::now() - it->second.heard);
   }
 
-  Result<std::string> leader(PartitionId p, std::uint16_t generation) override {
+  Result<std::optional<std::string>> leader(PartitionId p, std::uint16_t generation) override {
     jsStreamInfo* info = nullptr;
     jsErrCode code{};
     const natsStatus s = js_GetStreamInfo(&info, context_.get(),
                                           LogStream{p, generation}.name().c_str(), nullptr, &code);
     const NatsStreamInfoPtr kept(info);
     if (s != NATS_OK) return nats_failure("streams cannot be looked at", s);
-    return leader_of(info->Cluster);
+    if (info->Cluster == nullptr) return std::optional<std::string>{};
+    return std::optional(leader_of(info->Cluster));
   }
 
   void step_down(PartitionId p, std::uint16_t generation) override {

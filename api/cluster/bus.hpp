@@ -89,8 +89,9 @@ class Bus {
   // second.
   virtual std::chrono::milliseconds silent(cluster::PartitionId,
                                            std::uint16_t generation) const = 0;
-  // The server that leads a stream; empty when NATS is no cluster, or it has none now.
-  virtual Result<std::string> leader(cluster::PartitionId, std::uint16_t generation) = 0;
+  // The server that leads a stream; empty when there is none now, nothing when NATS is one server.
+  virtual Result<std::optional<std::string>> leader(cluster::PartitionId,
+                                                    std::uint16_t generation) = 0;
   // Asks for another one.
   virtual void step_down(cluster::PartitionId, std::uint16_t generation) = 0;
   virtual void remove_stream(cluster::PartitionId, std::uint16_t generation) = 0;

@@ -30,7 +30,7 @@ constexpr milliseconds kSayAgain{400};
 constexpr milliseconds kAskAgain{100};
 constexpr milliseconds kLookAgain{5'000};  // at who leads streams
 constexpr milliseconds kGrace{1'000};      // for promises, once there are enough
-constexpr int kPlacements = 6;
+constexpr int kPlacements = 12;
 constexpr std::uint16_t kKeptGenerations = 3;
 constexpr milliseconds kTryAgain{300};
 constexpr milliseconds kShowAgain{10'000};
@@ -73,7 +73,7 @@ Result<std::unique_ptr<Cluster>> Cluster::join(ClusterOptions options, Engine& e
   }
   std::optional<PartitionRecords> records;
   if (options.processor) {
-    auto opened = PartitionRecords::open(options.data / "partitions");
+    auto opened = PartitionRecords::open(partition_records_file(options.data));
     if (!opened) return tl::unexpected(opened.error());
     records = std::move(*opened);
   }
@@ -316,6 +316,9 @@ void Cluster::attach(PartitionId p) {
   bool wants_now = false;
   bool wants_next = false;
   bool looks = false;
+  std::string server_now;
+  std::string server_next;
+  const auto next = static_cast<std::uint16_t>(generation + 1);
   {
     const std::scoped_lock lock(mutex_);
     if (stopping_) return;
@@ -327,24 +330,32 @@ void Cluster::attach(PartitionId p) {
       c.tried = now;
       return true;
     };
-    wants_next =
-        wanted(a.next, static_cast<std::uint16_t>(generation + 1), state->next_gap && !state->cut);
-    looks = a.next.attached && now - a.looked > kLookAgain;
+    wants_next = wanted(a.next, next, state->next_gap && !state->cut);
+    looks = a.now.attached && a.next.attached && now - a.looked > kLookAgain;
     if (looks) a.looked = now;
+    server_now = a.now.server;
+    server_next = a.next.server;
     // Who has promised takes nothing of this stream, but what it lacks up to the cut.
     wants_now = (!state->promised || state->cut) && wanted(a.now, generation, state->gap);
   }
-  // Leaders change by themselves too.
-  if (!wants_next && rank_ == 0 && looks) {
-    (void)part_leaders(p, static_cast<std::uint16_t>(generation + 1));
+  // Leaders change by themselves too, and a consumer is to be where its stream's leader is.
+  if (looks) {
+    const auto leads = bus_->leader(p, generation);
+    const auto leads_next = bus_->leader(p, next);
+    const auto elsewhere = [](const auto& leader, const std::string& server) {
+      return leader && *leader && !(*leader)->empty() && **leader != server;
+    };
+    wants_now = wants_now || (!state->promised && elsewhere(leads, server_now));
+    wants_next = wants_next || (state->promises.empty() && elsewhere(leads_next, server_next));
   }
-  const auto report = [&](const Result<void>& done, bool of_next) {
+  const auto report = [&](const Result<std::string>& done, bool of_next) {
     const std::scoped_lock lock(mutex_);
     Attachment& a = attachments_[p];
     if (a.generation != generation) return;
     Consumer& c = of_next ? a.next : a.now;
     if (c.attached != done.has_value()) c.since = steady_clock::now();
     c.attached = done.has_value();
+    c.server = done.value_or("");
     if (of_next) return;
     const std::string trouble = done ? "" : done.error().message;
     if (!trouble.empty() && trouble != a.trouble) {
@@ -352,39 +363,46 @@ void Cluster::attach(PartitionId p) {
     }
     a.trouble = trouble;
   };
-  if (wants_next) {
-    report(attach_next(p, static_cast<std::uint16_t>(generation + 1)), true);
-  }
+  if (wants_next) report(attach_next(p, next), true);
   if (wants_now) report(attach_now(p), false);
 }
 
 // The stream that this partition goes on with when its own is silent. It is led by another server,
-// so that not both are lost at once, and its consumer is where its leader is.
-Result<void> Cluster::attach_next(PartitionId p, std::uint16_t generation) {
-  if (auto ok = bus_->ensure_stream(p, generation); !ok) return ok;
-  const auto now = bus_->leader(p, static_cast<std::uint16_t>(generation - 1));
+// so that not both are lost at once, and so is its consumer.
+Result<std::string> Cluster::attach_next(PartitionId p, std::uint16_t generation) {
+  if (auto ok = bus_->ensure_stream(p, generation); !ok) return tl::unexpected(ok.error());
   const auto has = bus_->bounds(p, generation);
   if (!has) return tl::unexpected(has.error());
   // Once somebody has promised something in it, it is needed as it is.
   if (!*has || (*has)->last == 0) {
-    if (auto ok = part_leaders(p, generation); !ok) return ok;
+    if (auto ok = part_leaders(p, generation); !ok) return tl::unexpected(ok.error());
   }
   const std::uint64_t run = ++run_;
   member_of(p).reread(p, generation, run);
-  for (int tries = 0; tries < kPlacements; ++tries) {
-    const auto server = bus_->follow(p, {generation, 1}, run);
-    if (!server) return tl::unexpected(server.error());
-    if (server->empty() || !now || *server != *now) break;
+  auto server = follow_at_leader(p, {generation, 1}, run);
+  if (server) remove_old(p, generation);
+  return server;
+}
+
+// A consumer may be made at any server. If another than the stream's leader is lost, the stream
+// goes on, and so should its consumer.
+Result<std::string> Cluster::follow_at_leader(PartitionId p, Position from, std::uint64_t run) {
+  for (int tries = 1;; ++tries) {
+    auto server = bus_->follow(p, from, run);
+    if (!server || server->empty() || tries == kPlacements) return server;
+    const auto leader = bus_->leader(p, from.generation);
+    if (!leader || !*leader || **leader == *server) return server;
   }
-  remove_old(p, generation);
-  return {};
 }
 
 // Has another server lead the next stream than its predecessor.
 Result<void> Cluster::part_leaders(PartitionId p, std::uint16_t generation) {
-  const auto now = bus_->leader(p, static_cast<std::uint16_t>(generation - 1));
   const auto next = bus_->leader(p, generation);
-  if (!now || !next || next->empty() || *now != *next) return {};
+  if (!next) return tl::unexpected(next.error());
+  if (!*next) return fail(Fault::busy, "NATS is one server, which leads all streams");
+  if ((*next)->empty()) return fail(Fault::busy, "the next stream has no leader yet");
+  const auto now = bus_->leader(p, static_cast<std::uint16_t>(generation - 1));
+  if (!now || *now != *next) return {};
   if (rank_ == 0) bus_->step_down(p, generation);
   return fail(Fault::busy, "one server leads both streams");
 }
@@ -416,7 +434,7 @@ Result<std::uint16_t> Cluster::newest_generation(PartitionId p, std::uint16_t fr
 
 // A consumer from where this log ends, once it is certain that the stream is the one that it was
 // made of.
-Result<void> Cluster::attach_now(PartitionId p) {
+Result<std::string> Cluster::attach_now(PartitionId p) {
   Member& member = member_of(p);
   auto anchor = member.rewind(p);
   if (!anchor) return fail(Fault::busy, "its desk is busy");
@@ -437,7 +455,9 @@ Result<void> Cluster::attach_now(PartitionId p) {
   const auto bounds = bus_->bounds(p, anchor->generation);
   if (!bounds) return tl::unexpected(bounds.error());
   if (!*bounds && anchor->sequence == 0) {
-    if (auto ok = bus_->ensure_stream(p, anchor->generation); !ok) return ok;
+    if (auto ok = bus_->ensure_stream(p, anchor->generation); !ok) {
+      return tl::unexpected(ok.error());
+    }
   } else if (!*bounds) {
     return fail(Fault::not_found, "its stream is gone");
   }
@@ -447,7 +467,7 @@ Result<void> Cluster::attach_now(PartitionId p) {
         p, fmt::format("its stream ends at message {}, and this log was made of {}: the stream has "
                        "lost what it had acknowledged",
                        has.last, anchor->sequence));
-    return {};
+    return std::string{};
   }
   if (has.last >= has.first && anchor->sequence + 1 < has.first) {
     member.stop_partition(
@@ -455,7 +475,7 @@ Result<void> Cluster::attach_now(PartitionId p) {
         fmt::format("its stream begins at message {}, and this log ends at {}: what lies between "
                     "has to come from a backup of another processor",
                     has.first, anchor->sequence));
-    return {};
+    return std::string{};
   }
   if (anchor->sequence >= has.first && anchor->sequence > 0) {
     const auto bytes = bus_->fetch(p, *anchor);
@@ -472,18 +492,12 @@ Result<void> Cluster::attach_now(PartitionId p) {
       member.stop_partition(p, fmt::format("message {} of its stream is not the one that this log "
                                            "was made of",
                                            anchor->sequence));
-      return {};
+      return std::string{};
     }
   }
   const std::uint64_t run = ++run_;
   member.resume(p, anchor->generation, run);
-  for (int tries = 0; tries < kPlacements; ++tries) {
-    const auto server = bus_->follow(p, {anchor->generation, anchor->sequence + 1}, run);
-    if (!server) return tl::unexpected(server.error());
-    const auto leader = bus_->leader(p, anchor->generation);
-    if (server->empty() || !leader || leader->empty() || *server == *leader) break;
-  }
-  return {};
+  return follow_at_leader(p, {anchor->generation, anchor->sequence + 1}, run);
 }
 
 // ---- What comes over the network
@@ -573,6 +587,13 @@ std::string Cluster::why_waits(PartitionId p) const {
   return it->second.trouble.empty() ? "its stream is not followed yet" : it->second.trouble;
 }
 
+// Whether there is a stream to go over to when the partition's own is silent.
+bool Cluster::next_ready(PartitionId p) const {
+  const std::scoped_lock lock(mutex_);
+  const auto it = attachments_.find(p);
+  return it != attachments_.end() && it->second.next.attached;
+}
+
 std::string Cluster::why_not_ready() const {
   {
     const std::scoped_lock lock(mutex_);
@@ -630,6 +651,7 @@ std::string Cluster::json() const {
           .member("message", s.position.sequence);
       why("stopped", s.stopped);
       why("waits", why_waits(p));
+      json.member("next_ready", next_ready(p));
       json.end_object();
     }
   }

@@ -81,6 +81,7 @@ class Cluster final : public BusListener {
     bool attached = false;
     TimePoint since{};  // it is so
     TimePoint tried{};
+    std::string server;
   };
   struct Attachment {
     std::uint16_t generation = 0;
@@ -108,12 +109,16 @@ class Cluster final : public BusListener {
   void change_stream(cluster::PartitionId, const cluster::Follower::State&, const Attachment&);
   void attach_all();
   void attach(cluster::PartitionId);
-  Result<void> attach_now(cluster::PartitionId);
-  Result<void> attach_next(cluster::PartitionId, std::uint16_t generation);
+  // Both return the server that delivers, as Bus::follow().
+  Result<std::string> attach_now(cluster::PartitionId);
+  Result<std::string> attach_next(cluster::PartitionId, std::uint16_t generation);
+  Result<std::string> follow_at_leader(cluster::PartitionId, cluster::Position from,
+                                       std::uint64_t run);
   Result<void> part_leaders(cluster::PartitionId, std::uint16_t generation);
   void remove_old(cluster::PartitionId, std::uint16_t generation);
   Result<std::uint16_t> newest_generation(cluster::PartitionId, std::uint16_t from);
   std::string why_waits(cluster::PartitionId) const;
+  bool next_ready(cluster::PartitionId) const;
   std::vector<Heartbeat> alive() const;
   std::optional<cluster::Follower::State> state_of(cluster::PartitionId);
 

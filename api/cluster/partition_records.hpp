@@ -13,6 +13,10 @@
 
 namespace fairsale::api {
 
+inline std::filesystem::path partition_records_file(const std::filesystem::path& data) {
+  return data / "partitions";
+}
+
 struct PartitionRecord {
   std::uint16_t promised = 0;  // the generation for which the one before is taken no more; 0: none
   cluster::Position began;     // where it went over to its generation
@@ -25,6 +29,7 @@ class PartitionRecords {
   static Result<PartitionRecords> open(std::filesystem::path file);
 
   PartitionRecord of(cluster::PartitionId p) const;
+  const std::map<cluster::PartitionId, PartitionRecord>& all() const { return records_; }
   // Returns after fsync.
   Result<void> put(cluster::PartitionId, const PartitionRecord&);
 

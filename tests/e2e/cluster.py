@@ -140,7 +140,8 @@ class Cluster:
                 now, then = (self.nats.leader(f"FAIRSALE_LOG_{partition}_{n}") for n in (g, g + 1))
                 if now is None or then is None or now is then:
                     return False
-            return True
+            return all(p["next_ready"] for s in self.processors if s.process is not None
+                       for p in s.request("GET", "/v1/cluster", s.operator).json["partitions"])
         eventually("the next streams are ready", ready)
 
     def heads(self, sku):

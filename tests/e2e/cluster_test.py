@@ -106,6 +106,7 @@ class Clusters(Case):
                 else:
                     leader.process.send_signal(signal.SIGCONT)
                 c.settled("tour")
+                self.assertLess(took, 5)
 
 
 if __name__ == "__main__":

@@ -69,7 +69,8 @@ std::vector<std::byte> PartitionPlan::opening(std::uint16_t generation) const {
   return bytes;
 }
 
-Result<ReseedPlan> plan_reseed(std::span<const EventLog* const> logs, const ClusterShape& shape) {
+Result<ReseedPlan> plan_reseed(std::span<const EventLog* const> logs, const ClusterShape& shape,
+                               std::map<PartitionId, Position> known) {
   if (shape.durable_on > shape.processors || 2 * shape.durable_on <= shape.processors) {
     return fail(Fault::invalid, fmt::format("what is acknowledged is on more than half of the "
                                             "processors: {} of {} cannot be",
@@ -89,7 +90,7 @@ Result<ReseedPlan> plan_reseed(std::span<const EventLog* const> logs, const Clus
   plan.apart.resize(logs.size());
   const cluster::Partitions spread{shape.partitions};
   std::map<SkuId, std::vector<Head>> heads;
-  std::map<PartitionId, Position> furthest;
+  std::map<PartitionId, Position> furthest = std::move(known);
   for (std::size_t i = 0; i < logs.size(); ++i) {
     const auto own = logs[i]->heads();
     if (!own) return tl::unexpected(own.error());

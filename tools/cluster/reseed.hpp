@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -53,9 +54,11 @@ struct ReseedPlan {
   std::vector<bool> apart;                // copies that have parted from a log that is chosen
 };
 
-// `logs` are of different processors. Fails with Fault::invalid when they are too few to know what
-// was acknowledged.
-Result<ReseedPlan> plan_reseed(std::span<const EventLog* const> logs, const ClusterShape&);
+// `logs` are of different processors. `known` is the furthest position of each partition that is
+// known beside what the logs say (see PartitionRecords). Fails with Fault::invalid when the logs
+// are too few to know what was acknowledged.
+Result<ReseedPlan> plan_reseed(std::span<const EventLog* const> logs, const ClusterShape&,
+                               std::map<cluster::PartitionId, cluster::Position> known = {});
 
 // Gives each log the blocks that it lacks, all but those that have parted: they stay as they are.
 // Returns after it is durable, and has looked whether they now are as planned. `copied` is told of
