@@ -30,7 +30,7 @@ constexpr milliseconds kRequestTimeout{2'000};
 constexpr milliseconds kReconnectWait{100};
 constexpr milliseconds kPingInterval{300};
 constexpr int kPingsOut = 2;  // a server that is silent is left after about a second
-constexpr milliseconds kStreamHeartbeat{500};
+constexpr milliseconds kStreamHeartbeat{250};
 constexpr std::int64_t kNanos = 1'000'000;  // of a millisecond
 constexpr std::int64_t kForgetConsumerAfter = 30'000 * kNanos;
 
@@ -180,7 +180,7 @@ class NatsBus final : public Bus {
     {
       const std::scoped_lock lock(mutex_);
       drop(following_[key].hearing);
-      following_[key].heard = steady_clock::now();
+      following_[key].heard.reset();
     }
     natsInbox* made = nullptr;
     if (natsStatus s = natsInbox_Create(&made); s != NATS_OK) {
@@ -233,8 +233,8 @@ class NatsBus final : public Bus {
   milliseconds silent(PartitionId p, std::uint16_t generation) const override {
     const std::scoped_lock lock(mutex_);
     const auto it = following_.find({p, generation});
-    if (it == following_.end()) return milliseconds::max();
-    return std::chrono::duration_cast<milliseconds>(steady_clock::now() - it->second.heard);
+    if (it == following_.end() || !it->second.heard) return milliseconds::max();
+    return std::chrono::duration_cast<milliseconds>(steady_clock::now() - *it->second.heard);
   }
 
   Result<std::optional<std::string>> leader(PartitionId p, std::uint16_t generation) override {
@@ -358,7 +358,7 @@ class NatsBus final : public Bus {
   };
   struct Following {
     std::shared_ptr<Subscribed> hearing;
-    steady_clock::time_point heard;
+    std::optional<steady_clock::time_point> heard;
   };
 
   static void on_error(natsConnection*, natsSubscription*, natsStatus s, void*) {

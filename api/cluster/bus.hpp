@@ -85,8 +85,8 @@ class Bus {
                                      std::uint64_t run) = 0;
   // Ends that.
   virtual void leave(cluster::PartitionId, std::uint16_t generation) = 0;
-  // How long nothing was heard of a stream that is followed, which speaks at least each half
-  // second.
+  // How long nothing was heard of a stream that is followed, which speaks four times a second at
+  // least; max() when nothing was heard yet.
   virtual std::chrono::milliseconds silent(cluster::PartitionId,
                                            std::uint16_t generation) const = 0;
   // The server that leads a stream; empty when there is none now, nothing when NATS is one server.

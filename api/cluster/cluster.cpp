@@ -21,16 +21,19 @@ using std::chrono::steady_clock;
 constexpr milliseconds kKeep{50};
 constexpr milliseconds kBeat{250};
 constexpr milliseconds kAlive{1'500};  // since a heartbeat
-// Of streams, which speak each half second.
+// Of streams, which speak four times a second.
 constexpr milliseconds kStreamSilence{1'250};  // then it is given up, if the next one is ready
 constexpr milliseconds kSilence{2'000};        // then it is followed anew
-constexpr milliseconds kNextSilence{900};      // of one that is ready no longer
+constexpr milliseconds kNextSilence{700};      // of one that is ready no longer
+constexpr milliseconds kNotFollowed{4'000};    // in vain
+constexpr milliseconds kFirstWord{750};
+constexpr milliseconds kLookForWord{20};
 constexpr milliseconds kSuspectAgain{10'000};
 constexpr milliseconds kSayAgain{400};
 constexpr milliseconds kAskAgain{100};
 constexpr milliseconds kLookAgain{5'000};  // at who leads streams
 constexpr milliseconds kGrace{1'000};      // for promises, once there are enough
-constexpr int kPlacements = 12;
+constexpr int kPlacements = 12;            // tries
 constexpr std::uint16_t kKeptGenerations = 3;
 constexpr milliseconds kTryAgain{300};
 constexpr milliseconds kShowAgain{10'000};
@@ -262,7 +265,7 @@ void Cluster::change_stream(PartitionId p, const cluster::Follower::State& s, co
   }
   if (!a.next.attached || bus_->silent(p, next) > kNextSilence) return;
   const bool silent = a.now.attached ? bus_->silent(p, a.generation) > kStreamSilence
-                                     : now - a.now.since > kStreamSilence;
+                                     : now - a.now.since > kNotFollowed;
   if (!s.promised && (!s.promises.empty() || (silent && passed(change.suspected, kSuspectAgain)))) {
     PartitionRecord record{next, s.began};
     if (auto ok = records_->put(p, record); !ok) {
@@ -355,6 +358,7 @@ void Cluster::attach(PartitionId p) {
     Consumer& c = of_next ? a.next : a.now;
     if (c.attached != done.has_value()) c.since = steady_clock::now();
     c.attached = done.has_value();
+    c.was = c.was || c.attached;
     c.server = done.value_or("");
     if (of_next) return;
     const std::string trouble = done ? "" : done.error().message;
@@ -363,6 +367,15 @@ void Cluster::attach(PartitionId p) {
     }
     a.trouble = trouble;
   };
+  {
+    // A new consumer says nothing at first.
+    const std::scoped_lock lock(mutex_);
+    Attachment& a = attachments_[p];
+    if (a.generation != generation) return;
+    for (auto& [wanted, c] : {std::pair(wants_now, &a.now), std::pair(wants_next, &a.next)}) {
+      if (wanted && std::exchange(c->attached, false)) c->since = now;
+    }
+  }
   if (wants_next) report(attach_next(p, next), true);
   if (wants_now) report(attach_now(p), false);
 }
@@ -387,12 +400,20 @@ Result<std::string> Cluster::attach_next(PartitionId p, std::uint16_t generation
 // A consumer may be made at any server. If another than the stream's leader is lost, the stream
 // goes on, and so should its consumer.
 Result<std::string> Cluster::follow_at_leader(PartitionId p, Position from, std::uint64_t run) {
-  for (int tries = 1;; ++tries) {
-    auto server = bus_->follow(p, from, run);
-    if (!server || server->empty() || tries == kPlacements) return server;
+  Result<std::string> server;
+  for (int tries = 1; tries <= kPlacements; ++tries) {
+    server = bus_->follow(p, from, run);
+    if (!server) return server;
     const auto leader = bus_->leader(p, from.generation);
-    if (!leader || !*leader || **leader == *server) return server;
+    if (!leader || !*leader || **leader == *server) break;
   }
+  // A new consumer does not always notice that somebody listens; then another is made.
+  for (auto waited = milliseconds{0}; waited < kFirstWord; waited += kLookForWord) {
+    if (bus_->silent(p, from.generation) < kFirstWord) return server;
+    std::unique_lock lock(mutex_);
+    if (stopping_now_.wait_for(lock, kLookForWord, [&] { return stopping_; })) break;
+  }
+  return fail(Fault::busy, "its stream says nothing");
 }
 
 // Has another server lead the next stream than its predecessor.
@@ -584,6 +605,9 @@ std::string Cluster::why_waits(PartitionId p) const {
   const std::scoped_lock lock(mutex_);
   const auto it = attachments_.find(p);
   if (it == attachments_.end() || it->second.now.attached) return {};
+  // It is soon followed again.
+  const Consumer& now = it->second.now;
+  if (now.was && steady_clock::now() - now.since < kSilence) return {};
   return it->second.trouble.empty() ? "its stream is not followed yet" : it->second.trouble;
 }
 

@@ -79,6 +79,7 @@ class Cluster final : public BusListener {
   // One of a partition's streams, as this processor follows it.
   struct Consumer {
     bool attached = false;
+    bool was = false;   // attached, some time
     TimePoint since{};  // it is so
     TimePoint tried{};
     std::string server;
