@@ -65,7 +65,7 @@ class Member {
   // have promised to take no more of this generation.
   void begin(cluster::PartitionId p, cluster::Position at, bool promised) {
     follower_.begin(p, at);
-    if (promised) follower_.promise(p);
+    if (promised) follower_.keep_promise(p);
   }
 
   // ---- For the desk's thread
