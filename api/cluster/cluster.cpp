@@ -109,7 +109,7 @@ Result<std::unique_ptr<Cluster>> Cluster::join(ClusterOptions options, Engine& e
     self->generations_[p] = at.generation;
     self->attachments_[p].generation = at.generation;
     self->attachments_[p].now.since = steady_clock::now();
-    self->member_of(p).begin(p, at, record.promised == at.generation + 1);
+    self->member_of(p).begin(p, at, record.promised);
     self->member_of(p).set_generation(p, at.generation);
     if (auto ok = self->bus_->hear_queries(p); !ok) return tl::unexpected(ok.error());
     if (auto ok = self->bus_->hear_lacks(p); !ok) return tl::unexpected(ok.error());
@@ -238,7 +238,7 @@ void Cluster::watch(PartitionId p) {
   if (changed) {
     change = {};
     spdlog::info("Partition {} goes on with generation {} of its stream", p.value, now.generation);
-    if (auto ok = records_->put(p, {0, state->began}); !ok) {
+    if (auto ok = records_->put(p, {state->promised_for, state->began}); !ok) {
       spdlog::error("Partition {}: {}", p.value, ok.error().message);
     }
   }
@@ -266,7 +266,8 @@ void Cluster::change_stream(PartitionId p, const cluster::Follower::State& s, co
   if (!a.next.attached || bus_->silent(p, next) > kNextSilence) return;
   const bool silent = a.now.attached ? bus_->silent(p, a.generation) > kStreamSilence
                                      : now - a.now.since > kNotFollowed;
-  if (!s.promised && (!s.promises.empty() || (silent && passed(change.suspected, kSuspectAgain)))) {
+  if (!s.promised() &&
+      (!s.promises.empty() || (silent && passed(change.suspected, kSuspectAgain)))) {
     PartitionRecord record{next, s.began};
     if (auto ok = records_->put(p, record); !ok) {
       spdlog::error("Partition {}: {}", p.value, ok.error().message);
@@ -278,7 +279,7 @@ void Cluster::change_stream(PartitionId p, const cluster::Follower::State& s, co
     return;
   }
   const auto me = cluster::processor_id(options_.bus.name);
-  if (s.promised && !s.promises.contains(me) && passed(change.promised, kSayAgain)) {
+  if (s.promised() && !s.promises.contains(me) && passed(change.promised, kSayAgain)) {
     if (const auto has = member_of(p).promise(p)) {
       cluster::append_promise(bytes, {p, next, me, has->sequence});
       bus_->publish_message(p, next, bytes);
@@ -340,7 +341,7 @@ void Cluster::attach(PartitionId p) {
     server_next = a.next.server;
     // Once somebody has promised to leave this stream, all do, but for what they lack up to the
     // cut.
-    wants_now = ((!state->promised && state->promises.empty()) || state->cut) &&
+    wants_now = ((!state->promised() && state->promises.empty()) || state->cut) &&
                 wanted(a.now, generation, state->gap);
   }
   // Leaders change by themselves too, and a consumer is to be where its stream's leader is.
@@ -350,7 +351,7 @@ void Cluster::attach(PartitionId p) {
     const auto elsewhere = [](const auto& leader, const std::string& server) {
       return leader && *leader && !(*leader)->empty() && **leader != server;
     };
-    wants_now = wants_now || (!state->promised && elsewhere(leads, server_now));
+    wants_now = wants_now || (!state->promised() && elsewhere(leads, server_now));
     wants_next = wants_next || (state->promises.empty() && elsewhere(leads_next, server_next));
   }
   const auto report = [&](const Result<std::string>& done, bool of_next) {

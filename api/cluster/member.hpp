@@ -61,11 +61,11 @@ class Member {
 
   Member(Bus& bus, Sequencer& shard, const Clock& clock, MemberOptions options, Wake wake);
 
-  // Before the desk's thread begins: this processor has a partition's messages up to here, and may
-  // have promised to take no more of this generation.
-  void begin(cluster::PartitionId p, cluster::Position at, bool promised) {
+  // Before the desk's thread begins: this processor has a partition's messages up to here, and has
+  // promised to leave the generation before `promised`.
+  void begin(cluster::PartitionId p, cluster::Position at, std::uint16_t promised) {
     follower_.begin(p, at);
-    if (promised) follower_.keep_promise(p);
+    follower_.keep_promise(p, promised);
   }
 
   // ---- For the desk's thread

@@ -68,11 +68,14 @@ void Follower::rewind(PartitionId p) {
 
 Position Follower::promise(PartitionId p) {
   State& s = partitions_[p];
-  s.promised = s.was_there = true;
+  s.promised_for = static_cast<std::uint16_t>(s.position.generation + 1);
+  s.was_there = true;
   return s.anchor;
 }
 
-void Follower::keep_promise(PartitionId p) { partitions_[p].promised = true; }
+void Follower::keep_promise(PartitionId p, std::uint16_t generation) {
+  partitions_[p].promised_for = generation;
+}
 
 void Follower::reread(PartitionId p) {
   State& s = partitions_[p];
@@ -86,7 +89,7 @@ void Follower::reread(PartitionId p) {
 bool Follower::expected(State& s, const Delivered& m) {
   if (!s.stopped.empty() || s.gap || m.position <= s.position) return false;
   if (m.position.generation == s.position.generation &&
-      (s.cut ? m.position.sequence > *s.cut : s.promised)) {
+      (s.cut ? m.position.sequence > *s.cut : s.promised())) {
     return false;
   }
   const bool next = m.position.generation == s.position.generation
@@ -140,6 +143,7 @@ void Follower::begin(State& s, Position at, bool gap) {
   fresh.position = fresh.anchor = fresh.began = at;
   fresh.gap = gap;
   fresh.skipped = s.skipped;
+  fresh.promised_for = s.promised_for;
   s = std::move(fresh);
 }
 

@@ -59,13 +59,16 @@ class Follower {
     std::string stopped;        // why nothing more is taken; empty: it is
     std::uint64_t skipped = 0;  // messages that were no batches
 
-    bool promised = false;   // nothing more is taken of this generation before its cut is known
+    std::uint16_t promised_for = 0;  // the generation of the latest promise; 0: none
     bool was_there = false;  // when it promised: it comes to the next generation with the others
     // Of the stream of the next generation.
     std::uint64_t next_read = 0;                    // its messages up to here were read
     bool next_gap = false;                          // some are missing: none is read until reread()
     std::map<ProcessorId, std::uint64_t> promises;  // what each said that it has, the first time
     std::optional<std::uint64_t> cut;               // this generation is taken up to here
+
+    // Nothing more is taken of this generation before its cut is known.
+    bool promised() const { return promised_for == position.generation + 1; }
   };
 
   // The sequencer follows, and outlives this. `promises` make a cut, which is how many processors
@@ -85,8 +88,9 @@ class Follower {
   // of the last block, for the promise (what came after it left no trace anywhere); the caller
   // publishes that once it can no longer be forgotten.
   Position promise(PartitionId);
-  // After a restart: it had promised that.
-  void keep_promise(PartitionId);
+  // After begin(), in a process that starts: before, it had promised to leave the generation before
+  // this one.
+  void keep_promise(PartitionId, std::uint16_t generation);
   // When a consumer of the next generation's stream begins anew, from its first message: what was
   // read may be there no more.
   void reread(PartitionId);

@@ -297,7 +297,7 @@ class Life {
       const Position has =
           std::max(known == positions->end() ? Position{} : known->second, p.over[id]);
       p.shard->follower.begin(id, has);
-      if (p.promised[id] > has.generation) p.shard->follower.keep_promise(id);
+      p.shard->follower.keep_promise(id, p.promised[id]);
       const auto next = static_cast<std::uint16_t>(has.generation + 1);
       p.to_read[id] = {next, stream(id, next).messages.size()};
       if (p.stopped.contains(id)) p.shard->follower.stop(id, p.stopped[id]);
@@ -658,11 +658,11 @@ class Life {
     const auto next = static_cast<std::uint16_t>(s.position.generation + 1);
     const ProcessorId me{1 + index(p)};
     const bool joins = !s.promises.empty() && (at_once || chance_.one_in(3));
-    if (!s.promised && (joins || strikes(suspicion))) {
+    if (!s.promised() && (joins || strikes(suspicion))) {
       p.shard->follower.promise(id);
       p.promised[id] = next;
     }
-    if (s.promised && !s.promises.contains(me) && (at_once || chance_.one_in(3))) {
+    if (s.promised() && !s.promises.contains(me) && (at_once || chance_.one_in(3))) {
       Bytes bytes;
       append_promise(bytes, {id, next, me, s.anchor.sequence});
       tell(id, next, std::move(bytes));
@@ -910,7 +910,7 @@ class Life {
             "processor {} partition {}: {}/{}{}{}{}, next read to {}{}, {} promises, cut "
             "{}; ",
             index(p), id.value, s.position.generation, s.position.sequence, s.gap ? " (gap)" : "",
-            s.promised ? " (promised)" : "", s.stopped, s.next_read, s.next_gap ? " (gap)" : "",
+            s.promised() ? " (promised)" : "", s.stopped, s.next_read, s.next_gap ? " (gap)" : "",
             s.promises.size(), s.cut ? std::to_string(*s.cut) : "unknown");
       }
     }
@@ -928,7 +928,10 @@ class Life {
 
   // A stream has lost how its generation began, before a processor had a block of it.
   bool forgotten(PartitionId id) const {
-    const auto there = processors_[0].shard->follower.partitions().at(id).position.generation;
+    std::uint16_t there = UINT16_MAX;
+    for (const Processor& p : processors_) {
+      there = std::min(there, p.shard->follower.partitions().at(id).position.generation);
+    }
     return lossy_.contains(id) &&
            (streams_[id.value].opened > there ||
             std::any_of(origins_.begin(), origins_.end(), [&](const Origin& o) {
