@@ -514,8 +514,11 @@ void Desk::post_purchase(const http::Request& r, http::Ticket t, const SkuName& 
   if (!admit(r, t, who, customer.view())) return;
 
   const Availability* sale = find_sale(sku);
-  if (!sale) return refuse(index_, t, Reason::unknown_sale, sku.view(), Seq{0}, Seq{0});
-  send(sale->sku,
+  // A node of a cluster hears of a new sale a moment later than whoever made it.
+  if (!sale && member_ == nullptr) {
+    return refuse(index_, t, Reason::unknown_sale, sku.view(), Seq{0}, Seq{0});
+  }
+  send(sale ? sale->sku : sku_id(sku.view()),
        PurchaseAttempted{
            .customer = customer, .key = idempotency_key(key), .quantity = body->quantity},
        Reply{.origin = index_, .kind = Reply::Kind::attempt, .ticket = t});

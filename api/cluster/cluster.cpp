@@ -145,6 +145,7 @@ void Cluster::keep() {
   while (!stopping_) {
     const bool show = !options_.processor &&
                       (std::exchange(ask_to_show_, false) || steady_clock::now() >= next_show);
+    const bool knows_all = shown_.size() == options_.partitions;
     lock.unlock();
     const auto now = steady_clock::now();
     if (now >= next_beat) {
@@ -153,7 +154,7 @@ void Cluster::keep() {
     }
     if (show) {
       bus_->ask_to_show();
-      next_show = now + kShowAgain;
+      next_show = now + (knows_all ? kShowAgain : kBeat);
     }
     for (std::uint32_t i = 0; options_.processor && i < options_.partitions; ++i) {
       watch(PartitionId{i});
@@ -551,6 +552,11 @@ void Cluster::on_reply(NodeId origin, std::uint64_t n, std::span<const std::byte
 }
 
 void Cluster::on_shown(std::span<const std::byte> bytes) {
+  if (const auto all = parse_all_shown(bytes)) {
+    const std::scoped_lock lock(mutex_);
+    shown_.insert(all->begin(), all->end());
+    return;
+  }
   auto look = parse_shown(bytes);
   if (!look) return;
   const SkuName name = look->name;
@@ -625,6 +631,9 @@ std::string Cluster::why_not_ready() const {
   {
     const std::scoped_lock lock(mutex_);
     if (!up_) return "NATS is not connected";
+    if (!options_.processor && shown_.size() < options_.partitions) {
+      return "it does not know the sales yet";
+    }
   }
   std::map<PartitionId, cluster::Follower::State> own;
   for (const auto& m : members_) own.merge(m->partitions());

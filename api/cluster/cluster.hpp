@@ -14,6 +14,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -136,7 +137,8 @@ class Cluster final : public BusListener {
   bool stopping_ = false;
   bool up_ = true;
   bool ask_to_show_ = true;
-  std::map<std::uint64_t, Peer> peers_;  // by node
+  std::set<cluster::PartitionId> shown_;  // all of whose sales an edge was told of
+  std::map<std::uint64_t, Peer> peers_;   // by node
   std::map<cluster::PartitionId, Attachment> attachments_;
   std::atomic<std::uint64_t> run_{0};   // of consumers
   std::atomic<std::uint32_t> rank_{0};  // of this one among the processors that are alive

@@ -365,6 +365,7 @@ void Member::show(MemberDesk& desk) {
     all = std::exchange(show_all_, false);
   }
   if (all) {
+    shows_all_ = true;
     shard_.for_each_head([&](SkuId sku, const Head&) {
       if (std::find(to_show_.begin(), to_show_.end(), sku) == to_show_.end()) {
         to_show_.push_back(sku);
@@ -391,6 +392,12 @@ void Member::show(MemberDesk& desk) {
     ++sent;
   }
   to_show_.resize(kept);
+  if (kept > 0 || !std::exchange(shows_all_, false)) return;
+  std::vector<PartitionId> partitions;
+  for (const auto& [p, _] : follower_.partitions()) partitions.push_back(p);
+  message_.clear();
+  append_all_shown(message_, partitions);
+  bus_.publish_shown(message_);
 }
 
 void Member::handle(const Asked& a, MemberDesk& desk) {

@@ -257,6 +257,7 @@ class Member {
   std::vector<std::uint32_t> slot_generations_;
   std::map<SkuId, Duration> shown_;  // when they were shown last
   std::vector<SkuId> to_show_;
+  bool shows_all_ = false;  // and says so once to_show_ is empty
   std::vector<SkuId> overdue_;
   Duration next_tick_{0};
 };

@@ -11,6 +11,7 @@ namespace fairsale::api {
 namespace {
 
 constexpr std::uint8_t kVersion = 1;
+constexpr std::uint8_t kAllShown = 0xff;  // in the place of a version
 constexpr std::size_t kMaxText = 1 << 20;
 
 class Writer {
@@ -181,6 +182,24 @@ std::optional<Availability> parse_shown(std::span<const std::byte> bytes) {
   s.sku = sku_id(scheduled->sku.view());
   s.terms = scheduled->terms;
   return s;
+}
+
+void append_all_shown(Bytes& out, const std::vector<cluster::PartitionId>& partitions) {
+  Writer w(out);
+  w.number(kAllShown).number(static_cast<std::uint32_t>(partitions.size()));
+  for (const auto p : partitions) w.number(p.value);
+}
+
+std::optional<std::vector<cluster::PartitionId>> parse_all_shown(std::span<const std::byte> bytes) {
+  Reader r(bytes);
+  if (r.number<std::uint8_t>() != kAllShown) return std::nullopt;
+  const auto n = r.number<std::uint32_t>();
+  std::vector<cluster::PartitionId> out;
+  for (std::uint32_t i = 0; i < n && r.ok(); ++i) {
+    out.push_back(cluster::PartitionId{r.number<std::uint32_t>()});
+  }
+  if (!r.done()) return std::nullopt;
+  return out;
 }
 
 void append_lacks(Bytes& out, const Lacks& l) {

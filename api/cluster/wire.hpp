@@ -39,6 +39,9 @@ std::optional<Query> parse_query(std::span<const std::byte>);
 // How a sale looks.
 void append_shown(Bytes& out, const Availability&);
 std::optional<Availability> parse_shown(std::span<const std::byte>);
+// After how all sales of these partitions look, when somebody has asked for that.
+void append_all_shown(Bytes& out, const std::vector<cluster::PartitionId>&);
+std::optional<std::vector<cluster::PartitionId>> parse_all_shown(std::span<const std::byte>);
 
 // A request for the messages of a partition's stream from `from` on, and one of them, from a
 // processor that has them still.

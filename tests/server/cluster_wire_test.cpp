@@ -81,6 +81,15 @@ TEST(ClusterWire, WhatIsLackedAndWhatIsLentComeBackAsTheyWere) {
   EXPECT_TRUE(std::equal(has->bytes.begin(), has->bytes.end(), content.begin(), content.end()));
 }
 
+TEST(ClusterWire, ThatAllSalesWereShownIsToldApartFromOne) {
+  Bytes bytes;
+  append_all_shown(bytes, {PartitionId{0}, PartitionId{3}});
+  EXPECT_EQ(parse_all_shown(bytes), (std::vector{PartitionId{0}, PartitionId{3}}));
+  EXPECT_FALSE(parse_shown(bytes));
+  bytes[0] = std::byte{1};
+  EXPECT_FALSE(parse_all_shown(bytes));
+}
+
 TEST(ClusterWire, AHeartbeatComesBackAsItWas) {
   Heartbeat h{.node = NodeId{5}, .processor = true, .name = "p0", .partitions = {}};
   h.partitions.push_back({PartitionId{0}, Position{1, 4}, true, false});

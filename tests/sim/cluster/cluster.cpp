@@ -928,16 +928,20 @@ class Life {
 
   // A stream has lost how its generation began, before a processor had a block of it.
   bool forgotten(PartitionId id) const {
-    std::uint16_t there = UINT16_MAX;
+    if (!lossy_.contains(id)) return false;
+    std::uint16_t least = UINT16_MAX;
+    std::uint16_t most = streams_[id.value].opened;
     for (const Processor& p : processors_) {
-      there = std::min(there, p.shard->follower.partitions().at(id).position.generation);
+      const auto at = p.shard->follower.partitions().at(id).position.generation;
+      least = std::min(least, at);
+      most = std::max(most, at);
     }
-    return lossy_.contains(id) &&
-           (streams_[id.value].opened > there ||
-            std::any_of(origins_.begin(), origins_.end(), [&](const Origin& o) {
-              const auto answered = o.generations.find(id);
-              return answered != o.generations.end() && answered->second > there;
-            }));
+    for (const Origin& o : origins_) {
+      if (const auto it = o.generations.find(id); it != o.generations.end()) {
+        most = std::max(most, it->second);
+      }
+    }
+    return least < most;
   }
 
   // Nobody noticed, since nothing has come since.
