@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -26,26 +27,38 @@ def sku_id(name):
 
 
 def free_ports(n):
+    """Free, and not among those that connections get: nobody takes them while a process is down."""
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(n)]
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-        return [s.getsockname()[1] for s in sockets]
+        ports = []
+        while len(ports) < n:
+            port = random.SystemRandom().randrange(20000, 32000)
+            with contextlib.suppress(OSError):
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+                ports.append(port)
+        return ports
 
 
 class NatsServers:
-    """Some nats-servers that are one cluster. Each keeps its ports and its store through a kill."""
+    """Some nats-servers that are one cluster. Each keeps its ports and its store through a kill. With a
+    network they reach each other through that only, as n0, n1 and so on."""
 
-    def __init__(self, n=3):
+    def __init__(self, n=3, network=None):
         routes = free_ports(n)
-        peers = ",".join(f"nats://127.0.0.1:{p}" for p in routes)
+        self.network = network
         self.servers = []
         for i, route in enumerate(routes):
             options = ["-n", f"n{i}"]
+            peers = routes
+            if network:
+                # Nobody is told of a way around it.
+                options += ["--no_advertise=true", "--cluster_advertise", "127.0.0.1:1"]
+                peers = [network.link(f"n{i}", f"n{j}", p) for j, p in enumerate(routes) if j != i]
             if n > 1:
                 options += ["--cluster_name", "test", "--cluster", f"nats://127.0.0.1:{route}",
-                            "--routes", peers]
+                            "--routes", ",".join(f"nats://127.0.0.1:{p}" for p in peers)]
             self.servers.append(Nats(*options))
+        for s, port in zip(self.servers, free_ports(n)):
+            s.port, s.url = port, f"nats://127.0.0.1:{port}"
         self.url = ",".join(s.url for s in self.servers)
 
     def __enter__(self):
@@ -60,6 +73,13 @@ class NatsServers:
     def __exit__(self, *error):
         for s in self.servers:
             s.__exit__(*error)
+
+    def url_for(self, node):
+        """Where a node finds them."""
+        if not self.network:
+            return self.url
+        return ",".join(f"nats://127.0.0.1:{self.network.link(node, f'n{i}', s.port)}"
+                        for i, s in enumerate(self.servers))
 
     def leads(self):
         """Whether some server can make streams."""
@@ -85,16 +105,19 @@ class Cluster:
 
     def __init__(self, programs, nats, processors=3, edges=2, partitions=2, durable_on=2,
                  replicas=3, options=()):
-        common = ["--nats", nats.url, "--partitions", str(partitions), "--processors",
+        common = ["--partitions", str(partitions), "--processors",
                   str(processors), "--durable-on", str(durable_on), "--stream-replicas", str(replicas), "--customer-rate", "0",
                   "--address-rate", "0", *options]
         self.nats = nats
         self.partitions = partitions
-        self.processors = [Server(programs, "--role", "processor", "--node", f"p{i}", *common)
-                           for i in range(processors)]
-        self.edges = [Server(programs, "--role", "edge", "--node", f"e{i}", *common)
-                      for i in range(edges)]
+        def node(role, name):
+            return Server(programs, "--role", role, "--node", name, "--nats", nats.url_for(name),
+                          *common)
+        self.processors = [node("processor", f"p{i}") for i in range(processors)]
+        self.edges = [node("edge", f"e{i}") for i in range(edges)]
         first = self.processors[0]
+        for s, port in zip(self.all(), free_ports(processors + edges)):
+            s.port = port
         for s in self.all()[1:]:
             for name in ("operator-token", "shop-token", "customer-key"):
                 shutil.copyfile(first.path(name), s.path(name))
