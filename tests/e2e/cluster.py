@@ -157,15 +157,31 @@ class Cluster:
 
     def next_streams_ready(self):
         """Each partition has a stream to go over to, led by another server than its own."""
-        def ready():
+        why = set()
+        def lacking():
             for partition in range(self.partitions):
                 g = self.generation(partition)
                 now, then = (self.nats.leader(f"FAIRSALE_LOG_{partition}_{n}") for n in (g, g + 1))
-                if now is None or then is None or now is then:
-                    return False
-            return all(p["next_ready"] for s in self.processors if s.process is not None
-                       for p in s.request("GET", "/v1/cluster", s.operator).json["partitions"])
-        eventually("the next streams are ready", ready)
+                if now is None or then is None:
+                    return f"a stream of partition {partition} from generation {g} has no leader"
+                if now is then:
+                    return (f"n{self.nats.servers.index(now)} leads both streams of partition "
+                            f"{partition} from generation {g}")
+            for s in self.processors:
+                if s.process is not None:
+                    for p in s.request("GET", "/v1/cluster", s.operator).json["partitions"]:
+                        if not p["next_ready"]:
+                            return f"{s.url} has no next stream of partition {p['partition']}"
+            return None
+        def ready():
+            lacks = lacking()
+            why.add(lacks)
+            return lacks is None
+        try:
+            eventually("the next streams are ready", ready)
+        except AssertionError:
+            print("what was lacking:", *sorted(why), sep="\n  ", flush=True)
+            raise
 
     def heads(self, sku):
         return [p.audit_head(sku) for p in self.processors if p.process is not None]
