@@ -244,6 +244,8 @@ const std::vector<Setting>& settings() {
       {"nats-credentials-file", "FILE", "holds user:password or a token for NATS",
        text_of(FIELD(nats_credentials.file))},
       {"nats-creds-file", "FILE", "a .creds file of NATS", text_of(FIELD(nats_creds_file))},
+      {"nats-outbox", "", "a node of a cluster sends its outbox to NATS as well, as one alone does",
+       yes_or_no(FIELD(nats_outbox))},
       {"role", "ROLE", "of a cluster's node: edge, processor or all; needs --nats", apply_role},
       {"node", "NAME", "of this node, as others see it (the host and the port)",
        text_of(FIELD(node))},

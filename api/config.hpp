@@ -22,6 +22,7 @@ enum class NodeRole : std::uint8_t { alone, edge, processor };
 
 struct ServerConfig {
   NodeRole role = NodeRole::alone;
+  bool nats_outbox = false;      // as a node of a cluster
   std::string node;              // its name; empty: the host's and its port
   std::uint32_t partitions = 4;  // the same on all nodes
   std::size_t processors = 3;    // there are in all

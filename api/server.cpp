@@ -128,6 +128,7 @@ Result<std::string> nats_credentials(const ServerConfig& config) {
 
 Result<void> add_nats(const ServerConfig& config, Dispatcher& dispatcher) {
   if (config.nats.empty()) return {};
+  if (config.role != NodeRole::alone && !config.nats_outbox) return {};
   NatsOptions options{.url = config.nats,
                       .creds_file = config.nats_creds_file,
                       .warn = [](const std::string& what) { spdlog::warn("{}", what); }};

@@ -338,8 +338,10 @@ void Cluster::attach(PartitionId p) {
     if (looks) a.looked = now;
     server_now = a.now.server;
     server_next = a.next.server;
-    // Who has promised takes nothing of this stream, but what it lacks up to the cut.
-    wants_now = (!state->promised || state->cut) && wanted(a.now, generation, state->gap);
+    // Once somebody has promised to leave this stream, all do, but for what they lack up to the
+    // cut.
+    wants_now = ((!state->promised && state->promises.empty()) || state->cut) &&
+                wanted(a.now, generation, state->gap);
   }
   // Leaders change by themselves too, and a consumer is to be where its stream's leader is.
   if (looks) {
@@ -470,7 +472,7 @@ Result<std::string> Cluster::attach_now(PartitionId p) {
   if (!next) return tl::unexpected(next.error());
   const auto state = state_of(p);
   if (*next && state && state->position.generation == anchor->generation && !state->cut &&
-      state->next_read < (*next)->last) {
+      (state->next_read < (*next)->last || !state->promises.empty())) {
     return fail(Fault::busy, "it has to read the next stream first");
   }
   const auto bounds = bus_->bounds(p, anchor->generation);

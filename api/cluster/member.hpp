@@ -33,7 +33,7 @@ struct MemberOptions {
   std::size_t durable_on = 2;
   std::size_t processors = 3;
   std::size_t inbox_limit = 8'192;    // events that wait for a batch
-  std::size_t batches_under_way = 4;  // of a SKU; what comes meanwhile becomes the next one
+  std::size_t batches_under_way = 2;  // of a SKU; what comes meanwhile becomes the next one
   std::size_t queries_under_way = 4'096;
   Duration patience{4'000};  // for an answer
 };
@@ -65,7 +65,7 @@ class Member {
   // have promised to take no more of this generation.
   void begin(cluster::PartitionId p, cluster::Position at, bool promised) {
     follower_.begin(p, at);
-    if (promised) follower_.promise(p);
+    if (promised) follower_.keep_promise(p);
   }
 
   // ---- For the desk's thread

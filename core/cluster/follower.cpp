@@ -68,9 +68,11 @@ void Follower::rewind(PartitionId p) {
 
 Position Follower::promise(PartitionId p) {
   State& s = partitions_[p];
-  s.promised = true;
+  s.promised = s.was_there = true;
   return s.anchor;
 }
+
+void Follower::keep_promise(PartitionId p) { partitions_[p].promised = true; }
 
 void Follower::reread(PartitionId p) {
   State& s = partitions_[p];
@@ -127,7 +129,10 @@ void Follower::go_over(State& s) {
         *s.cut, s.anchor.sequence);
     return;
   }
-  begin(s, {static_cast<std::uint16_t>(s.position.generation + 1), s.next_read}, s.next_gap);
+  // Who comes later may find that the others have left the next generation too: it has to look
+  // before it takes anything.
+  begin(s, {static_cast<std::uint16_t>(s.position.generation + 1), s.next_read},
+        s.next_gap || !s.was_there);
 }
 
 void Follower::begin(State& s, Position at, bool gap) {

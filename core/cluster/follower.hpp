@@ -59,7 +59,8 @@ class Follower {
     std::string stopped;        // why nothing more is taken; empty: it is
     std::uint64_t skipped = 0;  // messages that were no batches
 
-    bool promised = false;  // nothing more is taken of this generation before its cut is known
+    bool promised = false;   // nothing more is taken of this generation before its cut is known
+    bool was_there = false;  // when it promised: it comes to the next generation with the others
     // Of the stream of the next generation.
     std::uint64_t next_read = 0;                    // its messages up to here were read
     bool next_gap = false;                          // some are missing: none is read until reread()
@@ -82,8 +83,10 @@ class Follower {
   void rewind(PartitionId);
   // Takes nothing more of the partition's generation before the cut is known. Returns the position
   // of the last block, for the promise (what came after it left no trace anywhere); the caller
-  // publishes that once it can no longer be forgotten, and calls this again after a restart.
+  // publishes that once it can no longer be forgotten.
   Position promise(PartitionId);
+  // After a restart: it had promised that.
+  void keep_promise(PartitionId);
   // When a consumer of the next generation's stream begins anew, from its first message: what was
   // read may be there no more.
   void reread(PartitionId);

@@ -482,6 +482,7 @@ TEST_F(Turnover, BatchesBeforeTheCutAreNotTaken) {
   EXPECT_EQ(again.state().position, (Position{0, 4}));
   again.take(next.after(0));
   EXPECT_EQ(again.state().position, (Position{1, 4}));
+  EXPECT_TRUE(again.state().gap) << "the others may have left this one too: it has to look first";
 }
 
 TEST(Follower, WhoeverSeesADeadlinePassSaysSo) {

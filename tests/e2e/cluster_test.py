@@ -8,7 +8,7 @@ import time
 from cluster import Cluster, NatsServers
 from harness import Case, ended, eventually, figure, finish, main, seed_of_this_run
 
-KILLS = int(os.environ.get("FAIRSALE_KILLS", "3"))
+KILLS = int(os.environ.get("FAIRSALE_KILLS", "1"))
 
 
 class Clusters(Case):

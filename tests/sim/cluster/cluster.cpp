@@ -297,7 +297,7 @@ class Life {
       const Position has =
           std::max(known == positions->end() ? Position{} : known->second, p.over[id]);
       p.shard->follower.begin(id, has);
-      if (p.promised[id] > has.generation) p.shard->follower.promise(id);
+      if (p.promised[id] > has.generation) p.shard->follower.keep_promise(id);
       const auto next = static_cast<std::uint16_t>(has.generation + 1);
       p.to_read[id] = {next, stream(id, next).messages.size()};
       if (p.stopped.contains(id)) p.shard->follower.stop(id, p.stopped[id]);
@@ -618,6 +618,10 @@ class Life {
     if (s.position.generation > before.generation && before.generation == generation) {
       ++counts_.turnovers;
       if (!chance_.one_in(4)) p.over[id] = s.began;
+      if (s.gap) {
+        const auto after = static_cast<std::uint16_t>(s.position.generation + 1);
+        p.to_read[id] = {after, this->stream(id, after).messages.size()};
+      }
       say("processor {} goes over to {}/{} of partition {}", index(p), s.began.generation,
           s.began.sequence, id.value);
       connect(p, id);

@@ -1,0 +1,50 @@
+#include "api/cluster/partition_records.hpp"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "tests/log/support.hpp"
+
+namespace fairsale::api {
+namespace {
+
+using cluster::PartitionId;
+using cluster::Position;
+
+TEST(PartitionRecords, WhatWasPutIsThereAfterARestart) {
+  const testing::TempDir dir;
+  const auto file = partition_records_file(dir.path());
+  {
+    auto records = PartitionRecords::open(file);
+    ASSERT_TRUE(records) << records.error().message;
+    EXPECT_EQ(records->of(PartitionId{3}).promised, 0);
+    ASSERT_TRUE(records->put(PartitionId{3}, {.promised = 7, .began = {6, 12}}));
+    ASSERT_TRUE(records->put(PartitionId{0}, {.promised = 0, .began = {65'535, 1ULL << 47}}));
+    ASSERT_TRUE(records->put(PartitionId{3}, {.promised = 0, .began = {7, 4}}));
+  }
+  const auto again = PartitionRecords::open(file);
+  ASSERT_TRUE(again) << again.error().message;
+  EXPECT_EQ(again->all().size(), 2u);
+  EXPECT_EQ(again->of(PartitionId{3}).promised, 0);
+  EXPECT_EQ(again->of(PartitionId{3}).began, (Position{7, 4}));
+  EXPECT_EQ(again->of(PartitionId{0}).began, (Position{65'535, 1ULL << 47}));
+}
+
+TEST(PartitionRecords, WhatCannotBeUnderstoodIsNotTakenForNothing) {
+  const testing::TempDir dir;
+  const auto file = partition_records_file(dir.path());
+  for (const char* text :
+       {"", "fairsale partitions 2\n0 1 0 1\n", "fairsale partitions 1\n0 1 0\n",
+        "fairsale partitions 1\n0 1 0 x\n", "fairsale partitions 1\n0 1 0 1\nz\n",
+        "fairsale partitions 1\n0 70000 0 1\n"}) {
+    std::ofstream(file) << text;
+    const auto records = PartitionRecords::open(file);
+    ASSERT_FALSE(records) << text;
+    EXPECT_EQ(records.error().fault, Fault::damaged);
+    EXPECT_NE(records.error().message.find("backup of another"), std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace fairsale::api

@@ -1,0 +1,127 @@
+#include "api/cluster/wire.hpp"
+
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include "api/http/problem.hpp"
+
+namespace fairsale::api {
+namespace {
+
+using cluster::NodeId;
+using cluster::PartitionId;
+using cluster::Position;
+
+Query sample_query() {
+  Query q;
+  q.kind = Query::Kind::payment;
+  q.sku = *SkuName::from("tour");
+  q.purchase = Seq{17};
+  q.customer = *CustomerId::from("ann");
+  q.limit = 50;
+  q.min_seq = Seq{16};
+  q.who = {Role::shop, *CustomerId::from("ann")};
+  q.event = PaymentReceived{
+      Seq{17}, *PaymentReference::from("pay-1"), {MinorUnits{4'900}, Currency{{'E', 'U', 'R'}}}};
+  return q;
+}
+
+TEST(ClusterWire, AQueryComesBackAsItWas) {
+  Bytes bytes;
+  append_query(bytes, sample_query());
+  const auto q = parse_query(bytes);
+  ASSERT_TRUE(q);
+  EXPECT_EQ(q->kind, Query::Kind::payment);
+  EXPECT_EQ(q->sku.view(), "tour");
+  EXPECT_EQ(q->purchase, Seq{17});
+  EXPECT_EQ(q->customer.view(), "ann");
+  EXPECT_EQ(q->limit, 50u);
+  EXPECT_EQ(q->min_seq, Seq{16});
+  EXPECT_EQ(q->who.role, Role::shop);
+  const auto& payment = std::get<PaymentReceived>(q->event);
+  EXPECT_EQ(payment.purchase, Seq{17});
+  EXPECT_EQ(payment.reference.view(), "pay-1");
+  EXPECT_EQ(payment.amount.amount, MinorUnits{4'900});
+}
+
+TEST(ClusterWire, AnswersComeBackOneAfterTheOther) {
+  Bytes bytes;
+  append_rendered(bytes, {201, http::kJson, "Location: /x\r\n", "{}"});
+  append_rendered(bytes, {503, {}, {}, {}});
+  std::span<const std::byte> left(bytes);
+  const auto first = take_rendered(left);
+  ASSERT_TRUE(first);
+  EXPECT_EQ(first->status, 201);
+  EXPECT_EQ(first->content_type, http::kJson);
+  EXPECT_EQ(first->headers, "Location: /x\r\n");
+  EXPECT_EQ(first->body, "{}");
+  const auto second = take_rendered(left);
+  ASSERT_TRUE(second);
+  EXPECT_EQ(second->status, 503);
+  EXPECT_TRUE(second->content_type.empty());
+  EXPECT_FALSE(take_rendered(left));
+}
+
+TEST(ClusterWire, WhatIsLackedAndWhatIsLentComeBackAsTheyWere) {
+  Bytes bytes;
+  append_lacks(bytes, {PartitionId{3}, Position{2, 900}, NodeId{77}});
+  const auto lacks = parse_lacks(bytes);
+  ASSERT_TRUE(lacks);
+  EXPECT_EQ(lacks->partition, PartitionId{3});
+  EXPECT_EQ(lacks->from, (Position{2, 900}));
+  EXPECT_EQ(lacks->node, NodeId{77});
+
+  const Bytes content(1'000, std::byte{9});
+  bytes.clear();
+  append_has(bytes, {PartitionId{3}, Position{2, 901}, Timestamp{1'800'000'000'123}, content});
+  const auto has = parse_has(bytes);
+  ASSERT_TRUE(has);
+  EXPECT_EQ(has->position, (Position{2, 901}));
+  EXPECT_EQ(has->time, Timestamp{1'800'000'000'123});
+  EXPECT_TRUE(std::equal(has->bytes.begin(), has->bytes.end(), content.begin(), content.end()));
+}
+
+TEST(ClusterWire, AHeartbeatComesBackAsItWas) {
+  Heartbeat h{.node = NodeId{5}, .processor = true, .name = "p0", .partitions = {}};
+  h.partitions.push_back({PartitionId{0}, Position{1, 4}, true, false});
+  h.partitions.push_back({PartitionId{1}, Position{0, 9}, false, true});
+  Bytes bytes;
+  append_heartbeat(bytes, h);
+  const auto back = parse_heartbeat(bytes);
+  ASSERT_TRUE(back);
+  EXPECT_EQ(back->node, NodeId{5});
+  EXPECT_TRUE(back->processor);
+  EXPECT_EQ(back->name, "p0");
+  ASSERT_EQ(back->partitions.size(), 2u);
+  EXPECT_TRUE(back->partitions[0].stopped);
+  EXPECT_FALSE(back->partitions[0].waits);
+  EXPECT_EQ(back->partitions[1].position, (Position{0, 9}));
+  EXPECT_TRUE(back->partitions[1].waits);
+}
+
+// Nothing that comes over the network is read beyond its end, or taken in part.
+RC_GTEST_PROP(ClusterWire, WhatIsChangedOrCutOffIsReadWithinItsBounds, ()) {
+  Bytes bytes;
+  switch (*rc::gen::inRange(0, 4)) {
+    case 0: append_query(bytes, sample_query()); break;
+    case 1: append_lacks(bytes, {PartitionId{3}, Position{2, 900}, NodeId{77}}); break;
+    case 2: append_has(bytes, {PartitionId{3}, Position{2, 901}, Timestamp{1}, bytes}); break;
+    default: append_heartbeat(bytes, {.node = NodeId{5}, .name = "p0", .partitions = {}}); break;
+  }
+  const auto changes = *rc::gen::inRange(0, 6);
+  for (int i = 0; i < changes; ++i) {
+    bytes[*rc::gen::inRange<std::size_t>(0, bytes.size())] = std::byte(*rc::gen::inRange(0, 256));
+  }
+  const bool whole = changes == 0;
+  const auto kept = *rc::gen::inRange<std::size_t>(0, bytes.size() + 1);
+  const std::span<const std::byte> given(bytes.data(), whole ? kept : bytes.size());
+  const bool read = parse_query(given).has_value() || parse_lacks(given).has_value() ||
+                    parse_has(given).has_value() || parse_heartbeat(given).has_value();
+  if (whole) RC_ASSERT(read == (kept == bytes.size()));
+  (void)parse_shown(given);
+  auto left = given;
+  (void)take_rendered(left);
+}
+
+}  // namespace
+}  // namespace fairsale::api
