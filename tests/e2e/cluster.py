@@ -70,9 +70,12 @@ class NatsServers:
         eventually("JetStream has a leader", self.leads)
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, kind, *error):
         for s in self.servers:
-            s.__exit__(*error)
+            if kind is not None:
+                with open(os.path.join(s.directory, "log"), errors="replace") as log:
+                    print(f"---- log of nats-server ----\n{log.read()}", file=sys.stderr)
+            s.__exit__(kind, *error)
 
     def url_for(self, node):
         """Where a node finds them."""
