@@ -41,16 +41,18 @@ class Rushes:
         self.ending.set()
         self.thread.join(15 * PATIENCE)
 
+    def _rush(self, sku):
+        return self.cluster.edges[0].rush(
+            "--sku", sku, "--create", "stock=150,hold=2", "--attempts", "1000", "--customers", "300",
+            "--rate", "250", "--repeats", "200", "--listings", "50", "--connections", "64", "--seed",
+            str(self.seed + len(self.skus)), "--until-settled", "--expect-sold", "150",
+            url=f"http://127.0.0.1:{self.balancer.plain_port}")
+
     def _run(self):
         while not self.ending.is_set() and not self.failed:
             sku = f"rush-{len(self.skus)}"
             self.skus.append(sku)
-            rush = self.cluster.edges[0].rush(
-                "--sku", sku, "--create", "stock=150,hold=2", "--attempts", "1000", "--customers",
-                "300", "--rate", "250", "--repeats", "200", "--listings", "50", "--connections",
-                "64", "--seed", str(self.seed + len(self.skus)), "--until-settled", "--expect-sold",
-                "150", url=f"http://127.0.0.1:{self.balancer.plain_port}")
-            with ended(rush):
+            with ended(self._rush(sku)) as rush:
                 try:
                     finish(rush)
                 except Exception as e:  # whatever it is, the test has to hear of it
