@@ -49,14 +49,15 @@ class Rushes:
             url=f"http://127.0.0.1:{self.balancer.plain_port}")
 
     def _run(self):
-        while not self.ending.is_set() and not self.failed:
+        while not self.ending.is_set():
             sku = f"rush-{len(self.skus)}"
             self.skus.append(sku)
             with ended(self._rush(sku)) as rush:
                 try:
                     finish(rush)
                 except Exception as e:  # whatever it is, the test has to hear of it
-                    self.failed.append(f"{sku}: {e}")
+                    print(f"{time.strftime('%X')} {sku} failed: {e}", flush=True)
+                    self.failed.append(sku)
 
 
 class Probe:
@@ -196,7 +197,6 @@ class Load:
         told = (f"{began} to {time.strftime('%X')} {kind}: {outage:.2f} s without an answer, "
                 f"{at - begun:.2f} s after it; asked again: {dict(self.probe.again - before)}")
         print(told, flush=True)
-        assert not self.rushes.failed, self.rushes.failed
         assert not self.probe.wrong, self.probe.wrong
         if outage > most:  # the others are measured all the same
             self.too_long.append(told)
@@ -248,7 +248,7 @@ class Faults(Case):
 
     def check(self, load):
         c, probe = load.cluster, load.probe
-        self.assertEqual((load.rushes.failed, probe.wrong), ([], []))
+        self.assertEqual(probe.wrong, [])
         for kind, outages in load.outages.items():
             figure(f"{kind} in a rush: times", len(outages))
             figure(f"{kind} in a rush: nobody could buy, median of the longest",
@@ -277,7 +277,7 @@ class Faults(Case):
             self.assertEqual(len(audit["sales"]), 1 + len(load.rushes.skus))
             if s is not first:
                 s.tool("diff", first.data, s.data)
-        self.assertEqual(load.too_long, [])
+        self.assertEqual((load.rushes.failed, load.too_long), ([], []))
 
     def test_edges_killed_and_stopped(self):
         with self.load() as (load, chance):
@@ -306,7 +306,8 @@ class Faults(Case):
     def test_nodes_and_nats_servers_cut_off(self):
         with self.load(partitions=True) as (load, chance):
             for _ in range(FAULTS):
-                load.cut("an edge", chance.choice(["e0", "e1"]), most=5, chance=chance)
+                # Its clients wait until it notices: 1.2 s.
+                load.cut("an edge", chance.choice(["e0", "e1"]), most=2, chance=chance)
                 load.cut("a processor", chance.choice(["p0", "p1", "p2"]), most=5, chance=chance)
                 load.cut("a NATS server", chance.choice(["n0", "n1", "n2"]), most=5, chance=chance)
 
