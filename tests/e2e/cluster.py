@@ -26,15 +26,22 @@ def sku_id(name):
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
 
 
+GIVEN = set()  # ports
+
+
 def free_ports(n):
-    """Free, and not among those that connections get: nobody takes them while a process is down."""
+    """Free, each given once, and not among those that connections get: nobody takes them while a process
+    is down."""
     with contextlib.ExitStack() as stack:
         ports = []
         while len(ports) < n:
             port = random.SystemRandom().randrange(20000, 32000)
+            if port in GIVEN:
+                continue
             with contextlib.suppress(OSError):
                 stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
                 ports.append(port)
+                GIVEN.add(port)
         return ports
 
 
