@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -25,27 +26,46 @@ def sku_id(name):
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
 
 
+GIVEN = set()  # ports
+
+
 def free_ports(n):
+    """Free, each given once, and not among those that connections get: nobody takes them while a process
+    is down."""
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(n)]
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-        return [s.getsockname()[1] for s in sockets]
+        ports = []
+        while len(ports) < n:
+            port = random.SystemRandom().randrange(20000, 32000)
+            if port in GIVEN:
+                continue
+            with contextlib.suppress(OSError):
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+                ports.append(port)
+                GIVEN.add(port)
+        return ports
 
 
 class NatsServers:
-    """Some nats-servers that are one cluster. Each keeps its ports and its store through a kill."""
+    """Some nats-servers that are one cluster. Each keeps its ports and its store through a kill. With a
+    network they reach each other through that only, as n0, n1 and so on."""
 
-    def __init__(self, n=3):
+    def __init__(self, n=3, network=None):
         routes = free_ports(n)
-        peers = ",".join(f"nats://127.0.0.1:{p}" for p in routes)
+        self.network = network
         self.servers = []
         for i, route in enumerate(routes):
             options = ["-n", f"n{i}"]
+            peers = routes
+            if network:
+                # Nobody is told of a way around it.
+                options += ["--no_advertise=true", "--cluster_advertise", "127.0.0.1:1"]
+                peers = [network.link(f"n{i}", f"n{j}", p) for j, p in enumerate(routes) if j != i]
             if n > 1:
                 options += ["--cluster_name", "test", "--cluster", f"nats://127.0.0.1:{route}",
-                            "--routes", peers]
+                            "--routes", ",".join(f"nats://127.0.0.1:{p}" for p in peers)]
             self.servers.append(Nats(*options))
+        for s, port in zip(self.servers, free_ports(n)):
+            s.port, s.url = port, f"nats://127.0.0.1:{port}"
         self.url = ",".join(s.url for s in self.servers)
 
     def __enter__(self):
@@ -57,9 +77,19 @@ class NatsServers:
         eventually("JetStream has a leader", self.leads)
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, kind, *error):
         for s in self.servers:
-            s.__exit__(*error)
+            if kind is not None:
+                with open(os.path.join(s.directory, "log"), errors="replace") as log:
+                    print(f"---- log of nats-server ----\n{log.read()}", file=sys.stderr)
+            s.__exit__(kind, *error)
+
+    def url_for(self, node):
+        """Where a node finds them."""
+        if not self.network:
+            return self.url
+        return ",".join(f"nats://127.0.0.1:{self.network.link(node, f'n{i}', s.port)}"
+                        for i, s in enumerate(self.servers))
 
     def leads(self):
         """Whether some server can make streams."""
@@ -85,16 +115,19 @@ class Cluster:
 
     def __init__(self, programs, nats, processors=3, edges=2, partitions=2, durable_on=2,
                  replicas=3, options=()):
-        common = ["--nats", nats.url, "--partitions", str(partitions), "--processors",
+        common = ["--partitions", str(partitions), "--processors",
                   str(processors), "--durable-on", str(durable_on), "--stream-replicas", str(replicas), "--customer-rate", "0",
                   "--address-rate", "0", *options]
         self.nats = nats
         self.partitions = partitions
-        self.processors = [Server(programs, "--role", "processor", "--node", f"p{i}", *common)
-                           for i in range(processors)]
-        self.edges = [Server(programs, "--role", "edge", "--node", f"e{i}", *common)
-                      for i in range(edges)]
+        def node(role, name):
+            return Server(programs, "--role", role, "--node", name, "--nats", nats.url_for(name),
+                          *common)
+        self.processors = [node("processor", f"p{i}") for i in range(processors)]
+        self.edges = [node("edge", f"e{i}") for i in range(edges)]
         first = self.processors[0]
+        for s, port in zip(self.all(), free_ports(processors + edges)):
+            s.port = port
         for s in self.all()[1:]:
             for name in ("operator-token", "shop-token", "customer-key"):
                 shutil.copyfile(first.path(name), s.path(name))
@@ -134,15 +167,31 @@ class Cluster:
 
     def next_streams_ready(self):
         """Each partition has a stream to go over to, led by another server than its own."""
-        def ready():
+        why = set()
+        def lacking():
             for partition in range(self.partitions):
                 g = self.generation(partition)
                 now, then = (self.nats.leader(f"FAIRSALE_LOG_{partition}_{n}") for n in (g, g + 1))
-                if now is None or then is None or now is then:
-                    return False
-            return all(p["next_ready"] for s in self.processors if s.process is not None
-                       for p in s.request("GET", "/v1/cluster", s.operator).json["partitions"])
-        eventually("the next streams are ready", ready)
+                if now is None or then is None:
+                    return f"a stream of partition {partition} from generation {g} has no leader"
+                if now is then:
+                    return (f"n{self.nats.servers.index(now)} leads both streams of partition "
+                            f"{partition} from generation {g}")
+            for s in self.processors:
+                if s.process is not None:
+                    for p in s.request("GET", "/v1/cluster", s.operator).json["partitions"]:
+                        if not p["next_ready"]:
+                            return f"{s.url} has no next stream of partition {p['partition']}"
+            return None
+        def ready():
+            lacks = lacking()
+            why.add(lacks)
+            return lacks is None
+        try:
+            eventually("the next streams are ready", ready)
+        except AssertionError:
+            print("what was lacking:", *sorted(why), sep="\n  ", flush=True)
+            raise
 
     def heads(self, sku):
         return [p.audit_head(sku) for p in self.processors if p.process is not None]

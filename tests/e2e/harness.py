@@ -253,10 +253,10 @@ class Server:
             f"{done.stdout}\n{done.stderr}")
         return done.stdout
 
-    def rush(self, *arguments):
-        """Starts fairsale rush; see finish()."""
+    def rush(self, *arguments, url=None):
+        """Starts fairsale rush, at this server or at what is before it; see finish()."""
         return subprocess.Popen(
-            [self.programs.fairsale, "rush", self.url, "--json", "--quiet",
+            [self.programs.fairsale, "rush", url or self.url, "--json", "--quiet",
              "--token-file", self.path("shop-token"),
              "--operator-token-file", self.path("operator-token"), *arguments],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -1,0 +1,329 @@
+"""A cluster whose parts are killed, stopped, cut off and restarted while sales go on all the time: how
+long nobody can buy, and that nothing acknowledged is lost, changed, doubled or sold too often.
+
+FAIRSALE_FAULTS is how many faults of each kind; FAIRSALE_SEED repeats the choices of a run."""
+
+import collections
+import contextlib
+import http.client
+import json
+import os
+import random
+import signal
+import statistics
+import threading
+import time
+
+from cluster import Balancer, Cluster, NatsServers
+from harness import PATIENCE, Case, Reply, ended, eventually, figure, finish, main, seed_of_this_run
+from network import Network
+
+FAULTS = int(os.environ.get("FAIRSALE_FAULTS", "1"))
+SKU = "probe"
+STOCK = 200
+EDGES = {"edge0", "edge1"}
+
+
+class Rushes:
+    """One sale after another, each with a crowd of its own and checked by it."""
+
+    def __init__(self, cluster, balancer, seed):
+        self.cluster, self.balancer, self.seed = cluster, balancer, seed
+        self.skus, self.failed = [], []
+        self.ending = threading.Event()
+        self.thread = threading.Thread(target=self._run)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *error):
+        self.ending.set()
+        self.thread.join(15 * PATIENCE)
+
+    def _rush(self, sku):
+        return self.cluster.edges[0].rush(
+            "--sku", sku, "--create", "stock=150,hold=2", "--attempts", "1000", "--customers", "300",
+            "--rate", "250", "--repeats", "200", "--listings", "50", "--connections", "64", "--seed",
+            str(self.seed + len(self.skus)), "--until-settled", "--expect-sold", "150",
+            url=f"http://127.0.0.1:{self.balancer.plain_port}")
+
+    def _run(self):
+        while not self.ending.is_set():
+            sku = f"rush-{len(self.skus)}"
+            self.skus.append(sku)
+            with ended(self._rush(sku)) as rush:
+                try:
+                    finish(rush)
+                except Exception as e:  # whatever it is, the test has to hear of it
+                    print(f"{time.strftime('%X')} {sku} failed: {e}", flush=True)
+                    self.failed.append(sku)
+
+
+class Probe:
+    """Somebody who buys every 20 ms, each time as another customer, and asks again until there is an
+    answer, waiting for one at most a second."""
+
+    def __init__(self, balancer):
+        self.balancer = balancer
+        self.lock = threading.Lock()
+        self.answers = {}                      # by customer
+        self.moments = []                      # when, and by whom it was answered
+        self.again = collections.Counter()     # why it was asked again
+        self.wrong = []                        # answers that no failure explains
+        self.ending = threading.Event()
+        self.thread = threading.Thread(target=self._run)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *error):
+        self.ending.set()
+        self.thread.join(PATIENCE)
+
+    def _connect(self):
+        return http.client.HTTPConnection("127.0.0.1", self.balancer.plain_port, timeout=1)
+
+    def _buy(self, connection, customer):
+        connection.request("POST", f"/v1/sales/{SKU}/purchases", json.dumps({"customer": customer}),
+                           {"Authorization": f"Bearer {self.balancer.shop}",
+                            "Content-Type": "application/json", "Idempotency-Key": "k"})
+        response = connection.getresponse()
+        return Reply(response.status, response.getheaders(), response.read())
+
+    def _until_answered(self, connection, customer):
+        while not self.wrong:
+            try:
+                reply = self._buy(connection, customer)
+            except (OSError, http.client.HTTPException) as e:
+                self.again[type(e).__name__] += 1
+                connection.close()
+                continue
+            if reply.status in (201, 202):
+                return reply
+            if reply.status in (502, 503, 504):
+                self.again[f"{reply.status} {reply.problem}"] += 1
+                time.sleep(0.02)  # so as not to ask without a pause
+            else:
+                self.wrong.append((customer, reply))
+
+    def _run(self):
+        n = 0
+        with contextlib.closing(self._connect()) as connection:
+            while not self.ending.wait(0.02) and not self.wrong:
+                n += 1
+                reply = self._until_answered(connection, f"c{n}")
+                if reply is not None:
+                    with self.lock:
+                        self.answers[f"c{n}"] = reply
+                        self.moments.append((time.monotonic(), reply.headers["served-by"]))
+
+    def since(self, moment):
+        with self.lock:
+            return [by for at, by in self.moments if at >= moment]
+
+    def goes_on(self, since, count=20):
+        eventually("somebody buys", lambda: len(self.since(since)) >= count)
+
+    def longest_since(self, moment):
+        """The longest time without an answer since then, and when it began."""
+        with self.lock:
+            before = max((at for at, _ in self.moments if at < moment), default=moment)
+            at = [before, *(at for at, _ in self.moments if at >= moment), time.monotonic()]
+        return max((b - a, a) for a, b in zip(at, at[1:]))
+
+    def ask_again(self):
+        """The customers who are told something else now."""
+        def told(reply):
+            return reply.status, reply.json
+        with contextlib.closing(self._connect()) as connection:
+            return [(customer, before, now) for customer, before in self.answers.items()
+                    if told(now := self._until_answered(connection, customer)) != told(before)]
+
+
+class Load:
+    """A cluster in which sales go on, and what the faults did to them."""
+
+    def __init__(self, cluster, nats, balancer, rushes, probe, network):
+        self.cluster, self.nats, self.balancer = cluster, nats, balancer
+        self.rushes, self.probe, self.network = rushes, probe, network
+        self.outages = collections.defaultdict(list)
+        self.too_long = []
+
+    def _ready(self):
+        return all(s.request("GET", "/readyz").status == 200 for s in self.cluster.all())
+
+    def _have_what_one_has(self):
+        """All processors have at least what some processor has now. They are never equal for long."""
+        for sku in (SKU, *self.rushes.skus[-2:]):
+            def positions(sku=sku):
+                replies = [p.request("GET", f"/v1/sales/{sku}/audit-head", p.operator)
+                           for p in self.cluster.processors]
+                return [r.json["position"] if r.status == 200 else 0 for r in replies]
+            most = max(positions())
+            eventually(f"all have {most} events of {sku}", lambda: min(positions()) >= most)
+
+    def whole(self):
+        """The cluster is as it was made."""
+        try:
+            eventually("all nodes are ready", self._ready)
+            self.cluster.next_streams_ready()
+            self._have_what_one_has()
+            now = time.monotonic()
+            eventually("both edges answer", lambda: set(self.probe.since(now)) == EDGES)
+        except BaseException:
+            self.tell()
+            raise
+
+    def tell(self):
+        """What all nodes have to say about the cluster."""
+        for s in self.cluster.all():
+            with contextlib.suppress(OSError):
+                said = s.request("GET", "/v1/cluster", s.operator).json
+                print(json.dumps(said), s.request("GET", "/readyz").body, flush=True)
+
+    @contextlib.contextmanager
+    def fault(self, kind, most):
+        """What is done inside may keep everybody from buying for so many seconds at most."""
+        self.whole()
+        began = time.strftime("%X")
+        before = self.probe.again.copy()
+        begun = time.monotonic()
+        yield begun
+        self.whole()
+        outage, at = self.probe.longest_since(begun)
+        self.outages[kind].append(outage)
+        told = (f"{began} to {time.strftime('%X')} {kind}: {outage:.2f} s without an answer, "
+                f"{at - begun:.2f} s after it; asked again: {dict(self.probe.again - before)}")
+        print(told, flush=True)
+        assert not self.probe.wrong, self.probe.wrong
+        if outage > most:  # the others are measured all the same
+            self.too_long.append(told)
+            self.tell()
+
+    def kill(self, kind, what, most):
+        """SIGKILL, and a start once somebody has bought."""
+        with self.fault(f"{kind} killed", most) as begun:
+            what.kill()
+            self.probe.goes_on(begun)
+            what.start()
+
+    def stop(self, kind, what, most, chance):
+        """SIGSTOP for 1 to 3 s."""
+        with self.fault(f"{kind} stopped", most):
+            what.process.send_signal(signal.SIGSTOP)
+            time.sleep(chance.uniform(1, 3))
+            what.process.send_signal(signal.SIGCONT)
+
+    def cut(self, kind, name, most, chance):
+        """Off the network for 1 to 6 s."""
+        with self.fault(f"{kind} cut off", most):
+            self.network.cut(name)
+            time.sleep(chance.uniform(1, 6))
+            self.network.heal(name)
+
+    def restart(self, kind, what, most, stop):
+        with self.fault(f"{kind} restarted", most):
+            stop()
+            what.start()
+
+
+class Faults(Case):
+    @contextlib.contextmanager
+    def load(self, partitions=False):
+        seed = seed_of_this_run()
+        chance = random.Random(seed)
+        with contextlib.ExitStack() as stack:
+            network = stack.enter_context(Network()) if partitions else None
+            nats = stack.enter_context(NatsServers(network=network))
+            c = stack.enter_context(Cluster(self.programs, nats))
+            b = stack.enter_context(Balancer(c))
+            b.open_sale(SKU, stock=STOCK, hold_seconds=3600)
+            with Rushes(c, b, seed) as rushes, Probe(b) as probe:
+                load = Load(c, nats, b, rushes, probe, network)
+                yield load, chance
+                load.whole()
+            self.check(load)
+
+    def check(self, load):
+        c, probe = load.cluster, load.probe
+        self.assertEqual(probe.wrong, [])
+        for kind, outages in load.outages.items():
+            figure(f"{kind} in a rush: times", len(outages))
+            figure(f"{kind} in a rush: nobody could buy, median of the longest",
+                   f"{statistics.median(outages):.2f} s")
+            figure(f"{kind} in a rush: nobody could buy, longest", f"{max(outages):.2f} s")
+        print("asked again:", dict(probe.again), flush=True)
+        changed = probe.ask_again()
+        figure("answers acknowledged in a cluster with faults", len(probe.answers))
+        figure("of these lost or changed", len(changed))
+        self.assertEqual(changed[:10], [])
+        self.assertEqual(probe.wrong, [])
+        for customer, answer in probe.answers.items():
+            self.assertIn(answer.json["status"], ("reserved", "waiting"), customer)
+        purchases = [a.json["purchase"] for a in probe.answers.values()]
+        self.assertEqual(len(set(purchases)), len(purchases), "each customer's own")
+        reserved = sum(a.json["status"] == "reserved" for a in probe.answers.values())
+        self.assertEqual(reserved, min(STOCK, len(probe.answers)))
+        for sku in (SKU, *load.rushes.skus):
+            c.settled(sku)
+        figure("sales in a cluster with faults", len(load.rushes.skus))
+        for s in c.processors:
+            self.assertEqual(s.stop(), 0)
+        first = c.processors[0]
+        for s in c.processors:
+            audit = json.loads(s.tool("audit", s.data, "--json"))
+            self.assertEqual(len(audit["sales"]), 1 + len(load.rushes.skus))
+            if s is not first:
+                s.tool("diff", first.data, s.data)
+        self.assertEqual((load.rushes.failed, load.too_long), ([], []))
+
+    def test_edges_killed_and_stopped(self):
+        with self.load() as (load, chance):
+            for _ in range(FAULTS):
+                load.kill("an edge", chance.choice(load.cluster.edges), most=1)
+                load.stop("an edge", chance.choice(load.cluster.edges), most=1, chance=chance)
+
+    def test_processors_killed_and_stopped(self):
+        with self.load() as (load, chance):
+            for _ in range(FAULTS):
+                load.kill("a processor", chance.choice(load.cluster.processors), most=5)
+                load.stop("a processor", chance.choice(load.cluster.processors), most=5,
+                          chance=chance)
+
+    def test_leaders_of_the_stream_killed_and_stopped(self):
+        with self.load() as (load, chance):
+            def leader():
+                return eventually("the stream has a leader", lambda: load.nats.leader(
+                    load.cluster.stream_of(SKU)))
+            for _ in range(FAULTS):
+                load.whole()
+                load.kill("a stream's leader", leader(), most=5)
+                load.whole()
+                load.stop("a stream's leader", leader(), most=5, chance=chance)
+
+    def test_nodes_and_nats_servers_cut_off(self):
+        with self.load(partitions=True) as (load, chance):
+            for _ in range(FAULTS):
+                # Its clients wait until it notices: 1.2 s.
+                load.cut("an edge", chance.choice(["e0", "e1"]), most=2, chance=chance)
+                load.cut("a processor", chance.choice(["p0", "p1", "p2"]), most=5, chance=chance)
+                load.cut("a NATS server", chance.choice(["n0", "n1", "n2"]), most=5, chance=chance)
+
+    def test_everything_restarted_one_after_another(self):
+        with self.load() as (load, _):
+            def end(nats):
+                nats.process.send_signal(signal.SIGTERM)
+                nats.process.wait(PATIENCE)
+            for _ in range(FAULTS):
+                for s in load.cluster.processors:
+                    load.restart("a processor", s, 5, lambda s=s: self.assertEqual(s.stop(), 0))
+                for s in load.cluster.edges:
+                    load.restart("an edge", s, 1, lambda s=s: self.assertEqual(s.stop(), 0))
+                for s in load.nats.servers:
+                    load.restart("a NATS server", s, 5, lambda s=s: end(s))
+
+
+if __name__ == "__main__":
+    main()

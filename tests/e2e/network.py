@@ -1,0 +1,118 @@
+"""A network that can be cut: TCP connections through proxies on loopback, each between two that are
+named. While one of these is cut off nothing it sends arrives, and nothing reaches it; no connection is
+closed. What was cut is closed when it heals, as a host does that has been away for too long."""
+
+import asyncio
+import socket
+import threading
+
+from harness import PATIENCE
+
+
+class Side(asyncio.Protocol):
+    """One end of a connection; `other` is the one that its bytes go to."""
+
+    def __init__(self, link, other=None):
+        self.link, self.other, self.transport = link, other, None
+        self.early = []  # what came before the other end was there
+
+    def connection_made(self, transport):
+        self.transport = transport
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.link.sides.add(self)
+        if self.other is None:
+            self.other = Side(self.link, self)
+            asyncio.ensure_future(self._connect())
+        else:
+            for data in self.other.early:
+                transport.write(data)
+            self.other.early.clear()
+
+    async def _connect(self):
+        try:
+            await asyncio.get_running_loop().create_connection(
+                lambda: self.other, "127.0.0.1", self.link.port)
+        except OSError:
+            self.transport.abort()
+
+    def data_received(self, data):
+        if self.link.is_cut():
+            return
+        if self.other.transport is None:
+            self.early.append(data)
+        else:
+            self.other.transport.write(data)
+
+    def pause_writing(self):
+        if self.other.transport is not None:
+            self.other.transport.pause_reading()
+
+    def resume_writing(self):
+        if self.other.transport is not None:
+            self.other.transport.resume_reading()
+
+    def connection_lost(self, error):
+        self.link.sides.discard(self)
+        # Nor does the other end hear of an end.
+        if not self.link.is_cut() and self.other.transport is not None:
+            self.other.transport.close()
+
+
+class Link:
+    def __init__(self, network, names, port):
+        self.network, self.names, self.port = network, names, port
+        self.sides = set()
+
+    def is_cut(self):
+        return not self.network.away.isdisjoint(self.names)
+
+
+class Network:
+    def __init__(self):
+        self.links = []
+        self.away = set()
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *error):
+        self._do(self._close())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(PATIENCE)
+        self.loop.close()
+
+    def _do(self, coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(PATIENCE)
+
+    async def _close(self):
+        for link in self.links:
+            link.server.close()
+            for side in list(link.sides):
+                side.transport.abort()
+
+    def link(self, of, to, port):
+        """Where `of` reaches the port of `to`."""
+        async def listen():
+            link = Link(self, {of, to}, port)
+            link.server = await self.loop.create_server(lambda: Side(link), "127.0.0.1", 0)
+            self.links.append(link)
+            return link.server.sockets[0].getsockname()[1]
+        return self._do(listen())
+
+    def cut(self, name):
+        async def cut():
+            self.away.add(name)
+        self._do(cut())
+
+    def heal(self, name):
+        async def heal():
+            cut = [link for link in self.links if link.is_cut()]
+            self.away.discard(name)
+            for link in cut:
+                if not link.is_cut():
+                    for side in list(link.sides):
+                        side.transport.abort()
+        self._do(heal())
