@@ -354,6 +354,8 @@ void Cluster::attach(PartitionId p) {
     };
     wants_now = wants_now || (!state->promised() && elsewhere(leads, server_now));
     wants_next = wants_next || (state->promises.empty() && elsewhere(leads_next, server_next));
+    const bool one = leads && leads_next && *leads && **leads == leads_next->value_or("");
+    if (one && state->promises.empty()) wants_next = true;  // which parts them
   }
   const auto report = [&](const Result<std::string>& done, bool of_next) {
     const std::scoped_lock lock(mutex_);
