@@ -141,8 +141,8 @@ say_what_to_try() {
   the same answer, with "idempotent-replayed".
     kill -9 \$(cat $data/edge0/pid)             # now ${pid_of[edge0]}; edge1 is ${pid_of[edge1]}
 
-  Kill a NATS server. If it led, purchases wait until there is another leader, 4 to 9 s, and those that
-  waited too long are told 503 "unconfirmed": the same key gets the answer.
+  Kill a NATS server. If it led, purchases go on with another stream after one or two seconds; those
+  that were under way are told 503 "unconfirmed": the same key gets the answer.
     kill -9 \$(cat $data/nats0/pid)             # now ${pid_of[nats0]}
 
   Who is there, and how far each has come:
