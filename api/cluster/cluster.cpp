@@ -479,6 +479,11 @@ Result<std::string> Cluster::attach_now(PartitionId p) {
       (state->next_read < (*next)->last || !state->promises.empty())) {
     return fail(Fault::busy, "it has to read the next stream first");
   }
+  // It may go over to the next stream while NATS is asked about this one.
+  const auto moved = [&] {
+    const auto now_at = state_of(p);
+    return !now_at || now_at->anchor.generation != anchor->generation;
+  };
   const auto bounds = bus_->bounds(p, anchor->generation);
   if (!bounds) return tl::unexpected(bounds.error());
   if (!*bounds && anchor->sequence == 0) {
@@ -490,6 +495,7 @@ Result<std::string> Cluster::attach_now(PartitionId p) {
   }
   const Bus::Bounds has = *bounds ? **bounds : Bus::Bounds{};
   if (anchor->sequence > has.last) {
+    if (moved()) return fail(Fault::busy, "it goes over to another stream");
     member.stop_partition(
         p, fmt::format("its stream ends at message {}, and this log was made of {}: the stream has "
                        "lost what it had acknowledged",
@@ -497,6 +503,7 @@ Result<std::string> Cluster::attach_now(PartitionId p) {
     return std::string{};
   }
   if (has.last >= has.first && anchor->sequence + 1 < has.first) {
+    if (moved()) return fail(Fault::busy, "it goes over to another stream");
     member.stop_partition(
         p,
         fmt::format("its stream begins at message {}, and this log ends at {}: what lies between "
@@ -516,6 +523,7 @@ Result<std::string> Cluster::attach_now(PartitionId p) {
              cluster::parse_cut(**bytes);
     }
     if (!same) {
+      if (moved()) return fail(Fault::busy, "it goes over to another stream");
       member.stop_partition(p, fmt::format("message {} of its stream is not the one that this log "
                                            "was made of",
                                            anchor->sequence));
@@ -547,6 +555,9 @@ void Cluster::on_answers(NodeId origin, std::span<const std::byte> bytes) {
   if (Member* m = member_of(origin)) m->answered(bytes);
 }
 void Cluster::on_query(PartitionId p, std::span<const std::byte> bytes, std::string_view reply_to) {
+  // Who is behind what others have said some time ago leaves it to them; the edge asks again.
+  const auto state = state_of(p);
+  if (!state || !state->stopped.empty() || state->position < furthest_of_others(p)) return;
   member_of(p).asked(bytes, reply_to);
 }
 void Cluster::on_reply(NodeId origin, std::uint64_t n, std::span<const std::byte> bytes) {
@@ -610,6 +621,19 @@ void Cluster::on_connection(bool up) {
 }
 
 // ---- What is told of it
+
+cluster::Position Cluster::furthest_of_others(PartitionId p) const {
+  Position furthest;
+  const auto now = steady_clock::now();
+  const std::scoped_lock lock(mutex_);
+  for (const auto& [_, peer] : peers_) {
+    if (now - peer.heard > kAlive) continue;
+    for (const auto& of : peer.said.partitions) {
+      if (of.id == p && !of.stopped) furthest = std::max(furthest, of.position);
+    }
+  }
+  return furthest;
+}
 
 // Why nothing of a partition is taken here just now; empty: it is.
 std::string Cluster::why_waits(PartitionId p) const {

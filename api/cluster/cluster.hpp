@@ -120,6 +120,7 @@ class Cluster final : public BusListener {
   void remove_old(cluster::PartitionId, std::uint16_t generation);
   Result<std::uint16_t> newest_generation(cluster::PartitionId, std::uint16_t from);
   std::string why_waits(cluster::PartitionId) const;
+  cluster::Position furthest_of_others(cluster::PartitionId) const;
   bool next_ready(cluster::PartitionId) const;
   std::vector<Heartbeat> alive() const;
   std::optional<cluster::Follower::State> state_of(cluster::PartitionId);
