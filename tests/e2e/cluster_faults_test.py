@@ -178,7 +178,9 @@ class Load:
             self.cluster.next_streams_ready()
             self._have_what_one_has()
             now = time.monotonic()
-            eventually("both edges answer", lambda: set(self.probe.since(now)) == EDGES)
+            eventually("both edges answer",
+                       lambda: self.probe.wrong or set(self.probe.since(now)) == EDGES)
+            assert not self.probe.wrong, self.probe.wrong
             eventually("the other partition decides, too", self._buys_other)
         except BaseException:
             self.tell()
