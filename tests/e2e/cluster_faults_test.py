@@ -19,7 +19,7 @@ from harness import PATIENCE, Case, Reply, ended, eventually, figure, finish, ma
 from network import Network
 
 FAULTS = int(os.environ.get("FAIRSALE_FAULTS", "1"))
-SKU = "probe"
+SKU, OTHER = "probe", "opera"  # of two partitions
 STOCK = 200
 EDGES = {"edge0", "edge1"}
 
@@ -150,6 +150,7 @@ class Load:
         self.rushes, self.probe, self.network = rushes, probe, network
         self.outages = collections.defaultdict(list)
         self.too_long = []
+        self.others = 0
 
     def _ready(self):
         return all(s.request("GET", "/readyz").status == 200 for s in self.cluster.all())
@@ -164,6 +165,12 @@ class Load:
             most = max(positions())
             eventually(f"all have {most} events of {sku}", lambda: min(positions()) >= most)
 
+    def _buys_other(self):
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            self.others += 1
+            return self.balancer.buy(OTHER, f"o{self.others}", "k").status == 201
+        return False
+
     def whole(self):
         """The cluster is as it was made."""
         try:
@@ -171,7 +178,10 @@ class Load:
             self.cluster.next_streams_ready()
             self._have_what_one_has()
             now = time.monotonic()
-            eventually("both edges answer", lambda: set(self.probe.since(now)) == EDGES)
+            eventually("both edges answer",
+                       lambda: self.probe.wrong or set(self.probe.since(now)) == EDGES)
+            assert not self.probe.wrong, self.probe.wrong
+            eventually("the other partition decides, too", self._buys_other)
         except BaseException:
             self.tell()
             raise
@@ -240,6 +250,7 @@ class Faults(Case):
             c = stack.enter_context(Cluster(self.programs, nats))
             b = stack.enter_context(Balancer(c))
             b.open_sale(SKU, stock=STOCK, hold_seconds=3600)
+            b.open_sale(OTHER, stock=1_000_000)
             with Rushes(c, b, seed) as rushes, Probe(b) as probe:
                 load = Load(c, nats, b, rushes, probe, network)
                 yield load, chance
@@ -266,7 +277,7 @@ class Faults(Case):
         self.assertEqual(len(set(purchases)), len(purchases), "each customer's own")
         reserved = sum(a.json["status"] == "reserved" for a in probe.answers.values())
         self.assertEqual(reserved, min(STOCK, len(probe.answers)))
-        for sku in (SKU, *load.rushes.skus):
+        for sku in (SKU, OTHER, *load.rushes.skus):
             c.settled(sku)
         figure("sales in a cluster with faults", len(load.rushes.skus))
         for s in c.processors:
@@ -274,7 +285,7 @@ class Faults(Case):
         first = c.processors[0]
         for s in c.processors:
             audit = json.loads(s.tool("audit", s.data, "--json"))
-            self.assertEqual(len(audit["sales"]), 1 + len(load.rushes.skus))
+            self.assertEqual(len(audit["sales"]), 2 + len(load.rushes.skus))
             if s is not first:
                 s.tool("diff", first.data, s.data)
         self.assertEqual((load.rushes.failed, load.too_long), ([], []))
