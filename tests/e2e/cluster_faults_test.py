@@ -24,12 +24,11 @@ STOCK = 200
 EDGES = {"edge0", "edge1"}
 
 
-class Rushes:
-    """One sale after another, each with a crowd of its own and checked by it."""
+class InBackground:
+    """Works in a thread of its own, until it is left."""
 
-    def __init__(self, cluster, balancer, seed):
-        self.cluster, self.balancer, self.seed = cluster, balancer, seed
-        self.skus, self.failed = [], []
+    def __init__(self, patience):
+        self.patience = patience
         self.ending = threading.Event()
         self.thread = threading.Thread(target=self._run)
 
@@ -39,7 +38,16 @@ class Rushes:
 
     def __exit__(self, *error):
         self.ending.set()
-        self.thread.join(15 * PATIENCE)
+        self.thread.join(self.patience)
+
+
+class Rushes(InBackground):
+    """One sale after another, each with a crowd of its own and checked by it."""
+
+    def __init__(self, cluster, balancer, seed):
+        super().__init__(15 * PATIENCE)
+        self.cluster, self.balancer, self.seed = cluster, balancer, seed
+        self.skus, self.failed = [], []
 
     def _rush(self, sku):
         return self.cluster.edges[0].rush(
@@ -60,27 +68,18 @@ class Rushes:
                     self.failed.append(sku)
 
 
-class Probe:
+class Probe(InBackground):
     """Somebody who buys every 20 ms, each time as another customer, and asks again until there is an
     answer, waiting for one at most a second."""
 
     def __init__(self, balancer):
+        super().__init__(PATIENCE)
         self.balancer = balancer
         self.lock = threading.Lock()
         self.answers = {}                      # by customer
         self.moments = []                      # when, and by whom it was answered
         self.again = collections.Counter()     # why it was asked again
         self.wrong = []                        # answers that no failure explains
-        self.ending = threading.Event()
-        self.thread = threading.Thread(target=self._run)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *error):
-        self.ending.set()
-        self.thread.join(PATIENCE)
 
     def _connect(self):
         return http.client.HTTPConnection("127.0.0.1", self.balancer.plain_port, timeout=1)
