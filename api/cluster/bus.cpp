@@ -10,7 +10,6 @@
 #include <mutex>
 #include <shared_mutex>
 
-#include "api/cluster/log_streams.hpp"
 #include "projections/delivery/nats_client.hpp"
 
 namespace fairsale::api {
@@ -122,16 +121,11 @@ class NatsBus final : public Bus {
   ~NatsBus() override { close(); }
 
   Result<void> connect() {
-    natsOptions* made = nullptr;
-    natsStatus s = natsOptions_Create(&made);
-    const NatsOptionsPtr options(made);
-    const auto then = [&](natsStatus next) {
-      if (s == NATS_OK) s = next;
-    };
-    if (s == NATS_OK) {
-      then(set_nats_servers(made, options_.url));
-      then(set_nats_credentials(made, options_.credentials, options_.creds_file));
-      then(natsOptions_SetName(made, options_.name.c_str()));
+    const auto set = [this](natsOptions* made) {
+      natsStatus s = natsOptions_SetName(made, options_.name.c_str());
+      const auto then = [&](natsStatus next) {
+        if (s == NATS_OK) s = next;
+      };
       then(natsOptions_SetTimeout(made, kConnectTimeout.count()));
       then(natsOptions_SetPingInterval(made, kPingInterval.count()));
       then(natsOptions_SetMaxPingsOut(made, kPingsOut));
@@ -147,20 +141,16 @@ class NatsBus final : public Bus {
       then(natsOptions_SetErrorHandler(made, on_error, nullptr));
       then(natsOptions_SetDisconnectedCB(made, on_disconnected, this));
       then(natsOptions_SetReconnectedCB(made, on_reconnected, this));
-    }
-    if (s == NATS_OK) {
-      natsConnection* connection = nullptr;
-      s = natsConnection_Connect(&connection, made);
-      connection_.reset(connection);
-    }
-    if (s != NATS_OK) return nats_failure("cannot connect", s);
+      return s;
+    };
     jsOptions js;
     jsOptions_Init(&js);
     js.Wait = kRequestTimeout.count();
-    jsCtx* context = nullptr;
-    s = natsConnection_JetStream(&context, connection_.get(), &js);
-    if (s != NATS_OK) return nats_failure("JetStream cannot be used", s);
-    context_.reset(context);
+    auto client =
+        connect_nats_client(options_.url, options_.credentials, options_.creds_file, set, js);
+    if (!client) return tl::unexpected(client.error());
+    connection_ = std::move(client->connection);
+    context_ = std::move(client->context);
     return {};
   }
 
@@ -169,10 +159,8 @@ class NatsBus final : public Bus {
                              {.replicas = options_.replicas, .bytes = options_.stream_bytes});
   }
 
-  Result<std::optional<Bounds>> bounds(PartitionId p, std::uint16_t generation) override {
-    const auto has = log_stream_bounds(context_.get(), {p, generation});
-    if (!has) return tl::unexpected(has.error());
-    return *has ? std::optional(Bounds{(*has)->first, (*has)->last}) : std::nullopt;
+  Result<std::optional<LogStreamBounds>> bounds(PartitionId p, std::uint16_t generation) override {
+    return log_stream_bounds(context_.get(), {p, generation});
   }
 
   Result<std::string> follow(PartitionId p, Position next, std::uint64_t run) override {

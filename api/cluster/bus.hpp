@@ -25,6 +25,7 @@
 #include <string>
 #include <string_view>
 
+#include "api/cluster/log_streams.hpp"
 #include "api/cluster/wire.hpp"
 #include "core/cluster/follower.hpp"
 #include "core/log/result.hpp"
@@ -70,13 +71,9 @@ class Bus {
 
   // Makes the stream of that generation if it is not there.
   virtual Result<void> ensure_stream(cluster::PartitionId, std::uint16_t generation) = 0;
-  // What it holds: sequence numbers from first to last, none when last is less than first. Nothing
-  // when it is not there.
-  struct Bounds {
-    std::uint64_t first = 1;
-    std::uint64_t last = 0;
-  };
-  virtual Result<std::optional<Bounds>> bounds(cluster::PartitionId, std::uint16_t generation) = 0;
+  // What it holds; nothing when it is not there.
+  virtual Result<std::optional<LogStreamBounds>> bounds(cluster::PartitionId,
+                                                        std::uint16_t generation) = 0;
 
   // Delivers a stream's messages from `next` on to the listener, instead of what was asked for
   // before; some of that may still come. `run` is told with each. Returns the server that delivers

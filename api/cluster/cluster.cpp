@@ -46,9 +46,8 @@ NodeId random_node() {
 
 }  // namespace
 
-Cluster::Cluster(ClusterOptions options, Engine& engine, AvailabilityBoard& board,
-                 const EventLog* log)
-    : options_(std::move(options)), engine_(engine), board_(board), log_(log), me_(random_node()) {}
+Cluster::Cluster(ClusterOptions options, AvailabilityBoard& board, const EventLog* log)
+    : options_(std::move(options)), board_(board), log_(log), me_(random_node()) {}
 
 Cluster::~Cluster() { stop(); }
 
@@ -80,7 +79,7 @@ Result<std::unique_ptr<Cluster>> Cluster::join(ClusterOptions options, Engine& e
     if (!opened) return tl::unexpected(opened.error());
     records = std::move(*opened);
   }
-  std::unique_ptr<Cluster> self(new Cluster(std::move(options), engine, board, log));
+  std::unique_ptr<Cluster> self(new Cluster(std::move(options), board, log));
   self->records_ = std::move(records);
   auto bus = connect_nats(self->options_.bus, *self);
   if (!bus) return tl::unexpected(bus.error());
@@ -106,7 +105,6 @@ Result<std::unique_ptr<Cluster>> Cluster::join(ClusterOptions options, Engine& e
     const PartitionId p{i};
     const PartitionRecord record = self->records_->of(p);
     const auto at = std::max(positions.contains(p) ? positions[p] : Position{}, record.began);
-    self->generations_[p] = at.generation;
     self->attachments_[p].generation = at.generation;
     self->attachments_[p].now.since = steady_clock::now();
     self->member_of(p).begin(p, at, record.promised);
@@ -192,9 +190,7 @@ void Cluster::beat() {
     if (other.processor && other.node.value < me_.value) ++rank;
     for (const auto& of : other.partitions) {
       if (of.id.value >= options_.partitions || options_.processor || of.stopped) continue;
-      auto& known = generations_[of.id];
-      known = std::max(known, of.position.generation);
-      member_of(of.id).set_generation(of.id, known);
+      member_of(of.id).set_generation(of.id, of.position.generation);
     }
   }
   for (auto& m : members_) m->set_rank(rank);
@@ -202,10 +198,8 @@ void Cluster::beat() {
   processors_alive_ = processors;
 }
 
-std::optional<cluster::Follower::State> Cluster::state_of(PartitionId p) {
-  const auto states = member_of(p).partitions();
-  const auto found = states.find(p);
-  return found == states.end() ? std::nullopt : std::optional(found->second);
+std::optional<cluster::Follower::State> Cluster::state_of(PartitionId p) const {
+  return members_[p.value % members_.size()]->partition(p);
 }
 
 void Cluster::watch(PartitionId p) {
@@ -286,8 +280,7 @@ void Cluster::change_stream(PartitionId p, const cluster::Follower::State& s, co
       bus_->publish_message(p, next, bytes);
     }
   }
-  const std::size_t needed = options_.processors - options_.durable_on + 1;
-  if (s.promises.size() < needed) {
+  if (s.promises.size() < cluster::enough_to_know(options_.processors, options_.durable_on)) {
     change.enough = now;
     return;
   }
@@ -493,7 +486,7 @@ Result<std::string> Cluster::attach_now(PartitionId p) {
   } else if (!*bounds) {
     return fail(Fault::not_found, "its stream is gone");
   }
-  const Bus::Bounds has = *bounds ? **bounds : Bus::Bounds{};
+  const LogStreamBounds has = bounds->value_or(LogStreamBounds{});
   if (anchor->sequence > has.last) {
     if (moved()) return fail(Fault::busy, "it goes over to another stream");
     member.stop_partition(
@@ -661,17 +654,15 @@ std::string Cluster::why_not_ready() const {
       return "it does not know the sales yet";
     }
   }
-  std::map<PartitionId, cluster::Follower::State> own;
-  for (const auto& m : members_) own.merge(m->partitions());
   const auto others = alive();
   for (std::uint32_t i = 0; i < options_.partitions; ++i) {
     const PartitionId p{i};
     std::size_t processors = 0;
     if (options_.processor) {
-      const auto state = own.find(p);
-      if (state == own.end()) return fmt::format("partition {} has not begun", i);
-      if (!state->second.stopped.empty()) {
-        return fmt::format("partition {} is stopped: {}", i, state->second.stopped);
+      const auto state = state_of(p);
+      if (!state) return fmt::format("partition {} has not begun", i);
+      if (!state->stopped.empty()) {
+        return fmt::format("partition {} is stopped: {}", i, state->stopped);
       }
       if (const auto why = why_waits(p); !why.empty()) {
         return fmt::format("partition {} waits: {}", i, why);

@@ -102,7 +102,7 @@ class Cluster final : public BusListener {
     TimePoint asked{};  // for messages that lack
   };
 
-  Cluster(ClusterOptions, Engine&, AvailabilityBoard&, const EventLog*);
+  Cluster(ClusterOptions, AvailabilityBoard&, const EventLog*);
   Member& member_of(cluster::PartitionId p) { return *members_[p.value % members_.size()]; }
   Member* member_of(cluster::NodeId origin);
   void keep();
@@ -123,10 +123,9 @@ class Cluster final : public BusListener {
   cluster::Position furthest_of_others(cluster::PartitionId) const;
   bool next_ready(cluster::PartitionId) const;
   std::vector<Heartbeat> alive() const;
-  std::optional<cluster::Follower::State> state_of(cluster::PartitionId);
+  std::optional<cluster::Follower::State> state_of(cluster::PartitionId) const;
 
   const ClusterOptions options_;
-  Engine& engine_;
   AvailabilityBoard& board_;
   const EventLog* const log_;
   const cluster::NodeId me_;  // its lowest 8 bits are 0; a desk's origin has its number there
@@ -149,7 +148,6 @@ class Cluster final : public BusListener {
   // Of the keeper.
   std::optional<PartitionRecords> records_;
   std::map<cluster::PartitionId, Change> changes_;
-  std::map<cluster::PartitionId, std::uint16_t> generations_;
 };
 
 }  // namespace fairsale::api

@@ -57,7 +57,7 @@ Member::Member(Bus& bus, Sequencer& shard, const Clock& clock, MemberOptions opt
       generations_(options.partitions.count),
       gate_({.durable_on = options.durable_on, .patience = options.patience}),
       follower_(shard, options.partitions,
-                options.processors + 1 - std::min(options.processors, options.durable_on)),
+                cluster::enough_to_know(options.processors, options.durable_on)),
       published_in_(options.partitions.count) {}
 
 // ---- As an origin
@@ -125,43 +125,40 @@ void Member::heard(BatchNumber number, AnswerGate::Heard what, MemberDesk& desk)
   }
 }
 
-void Member::release(BatchNumber number, MemberDesk& desk) {
+std::optional<Member::Batch> Member::take_back(BatchNumber number) {
   auto node = batches_.extract(number.value);
-  if (node.empty()) return;
-  const Batch& batch = node.mapped();
+  if (node.empty()) return std::nullopt;
+  const SkuId sku = node.mapped().sku;
+  Queue& q = queues_[sku.value];
+  --q.under_way;
+  list(sku, q);
+  return std::move(node.mapped());
+}
+
+void Member::release(BatchNumber number, MemberDesk& desk) {
+  const auto batch = take_back(number);
+  if (!batch) return;
   std::span<const std::byte> content = gate_.content();
-  for (const Reply& reply : batch.replies) {
+  for (const Reply& reply : batch->replies) {
     if (const auto answer = take_rendered(content)) {
       desk.give(reply, *answer);
     } else {
       desk.give_up(reply, true);
     }
   }
-  Queue& q = queues_[batch.sku.value];
-  --q.under_way;
-  list(batch.sku, q);
 }
 
-void Member::lose(BatchNumber number, MemberDesk& desk) {
-  auto node = batches_.extract(number.value);
-  if (node.empty()) return;
-  const Batch& batch = node.mapped();
-  for (const Reply& reply : batch.replies) desk.give_up(reply, true);
-  Queue& q = queues_[batch.sku.value];
-  --q.under_way;
-  list(batch.sku, q);
+void Member::lose(BatchNumber number, bool sent, MemberDesk& desk) {
+  const auto batch = take_back(number);
+  if (!batch) return;
+  for (const Reply& reply : batch->replies) desk.give_up(reply, sent);
 }
 
 void Member::handle(const Stored& s, MemberDesk& desk) {
   if (s.position) return heard(s.number, gate_.stored(s.number, *s.position), desk);
   // It is in no stream, and will not be.
-  auto node = batches_.extract(s.number.value);
-  if (node.empty()) return;
   gate_.forget(s.number);
-  for (const Reply& reply : node.mapped().replies) desk.give_up(reply, false);
-  Queue& q = queues_[node.mapped().sku.value];
-  --q.under_way;
-  list(node.mapped().sku, q);
+  lose(s.number, false, desk);
 }
 
 void Member::handle(const Bytes& bytes, MemberDesk& desk) {
@@ -307,7 +304,7 @@ void Member::follow_generations(MemberDesk& desk) {
     }
     for (const BatchNumber number : over) {
       gate_.forget(number);
-      lose(number, desk);
+      lose(number, true, desk);
     }
   }
 }
@@ -322,9 +319,7 @@ void Member::tell(const Rendered& answer) {
 }
 
 void Member::told(const Ordered& m, const Head& after) {
-  if (std::find(to_show_.begin(), to_show_.end(), m.sku) == to_show_.end()) {
-    to_show_.push_back(m.sku);
-  }
+  to_show_.insert(m.sku);
   if (m.tickets.empty()) return;
   const Asker asker = Asker::of(m.tickets[0]);
   message_.clear();
@@ -367,22 +362,20 @@ void Member::show(MemberDesk& desk) {
   if (all) {
     shows_all_ = true;
     shard_.for_each_head([&](SkuId sku, const Head&) {
-      if (std::find(to_show_.begin(), to_show_.end(), sku) == to_show_.end()) {
-        to_show_.push_back(sku);
-      }
+      to_show_.insert(sku);
       shown_.erase(sku);
     });
   }
   const Duration now = clock_.now().steady;
-  std::size_t kept = 0;
   std::size_t sent = 0;
-  for (const SkuId sku : to_show_) {
+  for (auto it = to_show_.begin(); it != to_show_.end() && sent < kShowPerTurn;) {
+    const SkuId sku = *it;
     const auto last = shown_.find(sku);
-    if (sent == kShowPerTurn ||
-        (last != shown_.end() && now.value - last->second.value < kShowEvery.value)) {
-      to_show_[kept++] = sku;
+    if (last != shown_.end() && now.value - last->second.value < kShowEvery.value) {
+      ++it;
       continue;
     }
+    it = to_show_.erase(it);
     const auto look = desk.look_of(sku);
     if (look == nullptr) continue;
     message_.clear();
@@ -391,8 +384,7 @@ void Member::show(MemberDesk& desk) {
     shown_[sku] = now;
     ++sent;
   }
-  to_show_.resize(kept);
-  if (kept > 0 || !std::exchange(shows_all_, false)) return;
+  if (!to_show_.empty() || !std::exchange(shows_all_, false)) return;
   std::vector<PartitionId> partitions;
   for (const auto& [p, _] : follower_.partitions()) partitions.push_back(p);
   message_.clear();
@@ -496,7 +488,7 @@ Result<TurnReport> Member::turn(MemberDesk& desk) {
   }
   const Duration now = clock_.now().steady;
   follow_generations(desk);
-  gate_.expire(now, [&](BatchNumber n) { lose(n, desk); });
+  gate_.expire(now, [&](BatchNumber n) { lose(n, true, desk); });
   ask_again(desk);
   publish(desk);
   return report;
@@ -596,6 +588,12 @@ void Member::reread(PartitionId p, std::uint16_t generation, std::uint64_t run) 
   put(Resume{p, generation, run, true});
 }
 void Member::stop_partition(PartitionId p, std::string why) { put(Stop{p, std::move(why)}); }
+
+std::optional<cluster::Follower::State> Member::partition(PartitionId p) const {
+  const std::scoped_lock lock(mutex_);
+  const auto it = seen_.find(p);
+  return it == seen_.end() ? std::nullopt : std::optional(it->second);
+}
 
 std::map<PartitionId, cluster::Follower::State> Member::partitions() const {
   const std::scoped_lock lock(mutex_);

@@ -12,6 +12,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <variant>
@@ -20,6 +21,7 @@
 #include "api/cluster/bus.hpp"
 #include "api/cluster/wire.hpp"
 #include "api/query.hpp"
+#include "core/cluster/agreement.hpp"
 #include "core/cluster/answer_gate.hpp"
 #include "core/cluster/follower.hpp"
 
@@ -116,6 +118,7 @@ class Member {
 
   // As of the last turn.
   std::map<cluster::PartitionId, cluster::Follower::State> partitions() const;
+  std::optional<cluster::Follower::State> partition(cluster::PartitionId) const;
 
   // Nobody waits in arrived() any more.
   void close();
@@ -195,7 +198,9 @@ class Member {
   void handle(const Stop&, MemberDesk&);
   void heard(cluster::BatchNumber, cluster::AnswerGate::Heard, MemberDesk&);
   void release(cluster::BatchNumber, MemberDesk&);
-  void lose(cluster::BatchNumber, MemberDesk&);
+  // A batch that is over: the next one of its SKU may go.
+  std::optional<Batch> take_back(cluster::BatchNumber);
+  void lose(cluster::BatchNumber, bool sent, MemberDesk&);
   void list(SkuId, Queue&);
   void publish(MemberDesk&);
   void ask_again(MemberDesk&);
@@ -256,7 +261,7 @@ class Member {
   std::uint32_t slot_generation_ = 0;
   std::vector<std::uint32_t> slot_generations_;
   std::map<SkuId, Duration> shown_;  // when they were shown last
-  std::vector<SkuId> to_show_;
+  std::set<SkuId> to_show_;
   bool shows_all_ = false;  // and says so once to_show_ is empty
   std::vector<SkuId> overdue_;
   Duration next_tick_{0};

@@ -66,12 +66,12 @@ Result<Agreement> choose(std::span<const Copy> copies, std::size_t from) {
 
 Result<Agreement> agree(std::span<const Copy> copies, std::size_t processors,
                         std::size_t durable_on) {
-  if (copies.size() + durable_on <= processors) {
+  if (copies.size() < enough_to_know(processors, durable_on)) {
     return fail(
         Fault::invalid,
         fmt::format("{} of {} processors answer, and what was acknowledged is on {} of them: "
                     "bring at least {} of them up",
-                    copies.size(), processors, durable_on, processors - durable_on + 1));
+                    copies.size(), processors, durable_on, enough_to_know(processors, durable_on)));
   }
   std::size_t longest = 0;
   for (std::size_t i = 1; i < copies.size(); ++i) {

@@ -2,6 +2,8 @@
 // processors, the one that has everything that was acknowledged.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <functional>
 #include <optional>
 #include <span>
@@ -11,6 +13,12 @@
 #include "core/cluster/message.hpp"
 
 namespace fairsale::cluster {
+
+// How many of the processors have everything that was acknowledged between them, whichever they
+// are.
+constexpr std::size_t enough_to_know(std::size_t processors, std::size_t durable_on) {
+  return processors + 1 - std::min(processors, durable_on);
+}
 
 // One processor's log of a SKU.
 struct Copy {

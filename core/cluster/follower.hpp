@@ -72,7 +72,7 @@ class Follower {
   };
 
   // The sequencer follows, and outlives this. `promises` make a cut, which is how many processors
-  // must be asked to hear of all that was acknowledged (processors - durable_on + 1); 0: streams
+  // must be asked to hear of all that was acknowledged (enough_to_know()); 0: streams
   // are never changed.
   Follower(Sequencer& sequencer, Partitions partitions, std::size_t promises = 0)
       : sequencer_(sequencer), spread_(partitions), promises_(promises) {}

@@ -121,35 +121,23 @@ class NatsConsumer final : public Consumer {
   // Without libnats' own reconnecting, which would send what was published while it was away after
   // having lost what came before: then messages would not be in order.
   Result<void> connect() {
-    natsOptions* made = nullptr;
-    natsStatus s = natsOptions_Create(&made);
-    const NatsOptionsPtr options(made);
-    const auto then = [&](natsStatus next) {
-      if (s == NATS_OK) s = next;
+    const auto set = [](natsOptions* made) {
+      natsStatus s = natsOptions_SetName(made, "fairsale");
+      if (s == NATS_OK) s = natsOptions_SetTimeout(made, kConnectTimeout.count());
+      if (s == NATS_OK) s = natsOptions_SetAllowReconnect(made, false);
+      if (s == NATS_OK) s = natsOptions_SetWriteDeadline(made, kConnectTimeout.count());
+      return s;
     };
-    if (s == NATS_OK) {
-      then(set_nats_servers(made, options_.url));
-      then(natsOptions_SetName(made, "fairsale"));
-      then(natsOptions_SetTimeout(made, kConnectTimeout.count()));
-      then(natsOptions_SetAllowReconnect(made, false));
-      then(natsOptions_SetWriteDeadline(made, kConnectTimeout.count()));
-      then(set_nats_credentials(made, options_.credentials, options_.creds_file));
-    }
-    if (s == NATS_OK) {
-      natsConnection* connection = nullptr;
-      s = natsConnection_Connect(&connection, made);
-      connection_.reset(connection);
-    }
-    if (s != NATS_OK) return nats_failure("cannot connect", s);
     jsOptions js;
     jsOptions_Init(&js);
     js.Wait = kConnectTimeout.count();
     js.PublishAsync.AckHandler = on_ack;
     js.PublishAsync.AckHandlerClosure = &acks_;
-    jsCtx* context = nullptr;
-    s = natsConnection_JetStream(&context, connection_.get(), &js);
-    if (s != NATS_OK) return nats_failure("JetStream cannot be used", s);
-    context_.reset(context);
+    auto client =
+        connect_nats_client(options_.url, options_.credentials, options_.creds_file, set, js);
+    if (!client) return tl::unexpected(client.error());
+    connection_ = std::move(client->connection);
+    context_ = std::move(client->context);
     for (const Stream& stream : kStreams) {
       if (auto ok = ensure(stream); !ok) return ok;
     }

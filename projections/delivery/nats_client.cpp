@@ -35,4 +35,28 @@ natsStatus set_nats_credentials(natsOptions* options, const std::string& credent
                                  credentials.substr(colon + 1).c_str());
 }
 
+Result<NatsClient> connect_nats_client(std::string_view url, const std::string& credentials,
+                                       const std::string& creds_file,
+                                       const std::function<natsStatus(natsOptions*)>& set,
+                                       jsOptions jet_stream) {
+  natsOptions* made = nullptr;
+  natsStatus s = natsOptions_Create(&made);
+  const NatsOptionsPtr options(made);
+  if (s == NATS_OK) s = set_nats_servers(made, url);
+  if (s == NATS_OK) s = set_nats_credentials(made, credentials, creds_file);
+  if (s == NATS_OK) s = set(made);
+  NatsClient client;
+  if (s == NATS_OK) {
+    natsConnection* connection = nullptr;
+    s = natsConnection_Connect(&connection, made);
+    client.connection.reset(connection);
+  }
+  if (s != NATS_OK) return nats_failure("cannot connect", s);
+  jsCtx* context = nullptr;
+  s = natsConnection_JetStream(&context, client.connection.get(), &jet_stream);
+  client.context.reset(context);
+  if (s != NATS_OK) return nats_failure("JetStream cannot be used", s);
+  return client;
+}
+
 }  // namespace fairsale

@@ -3,6 +3,7 @@
 
 #include <nats/nats.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -34,5 +35,17 @@ natsStatus set_nats_servers(natsOptions*, std::string_view url);
 // each connect and goes first. Either may be empty.
 natsStatus set_nats_credentials(natsOptions*, const std::string& credentials,
                                 const std::string& creds_file);
+
+// A connection, and JetStream over it.
+struct NatsClient {
+  NatsConnectionPtr connection;
+  NatsContextPtr context;
+};
+
+// `set` sets what else the client wants of its connection.
+Result<NatsClient> connect_nats_client(std::string_view url, const std::string& credentials,
+                                       const std::string& creds_file,
+                                       const std::function<natsStatus(natsOptions*)>& set,
+                                       jsOptions jet_stream);
 
 }  // namespace fairsale

@@ -12,46 +12,38 @@ class NatsLogStreams final : public LogStreams {
   explicit NatsLogStreams(api::LogStreamSettings settings) : settings_(settings) {}
 
   Result<void> connect(const NatsAt& at) {
-    natsOptions* made = nullptr;
-    natsStatus s = natsOptions_Create(&made);
-    const NatsOptionsPtr options(made);
-    if (s == NATS_OK) s = set_nats_servers(made, at.url);
-    if (s == NATS_OK) s = set_nats_credentials(made, at.credentials, at.creds_file);
-    if (s == NATS_OK) s = natsOptions_SetName(made, "fairsale cluster reseed");
-    if (s == NATS_OK) s = natsOptions_SetTimeout(made, kTimeoutMs);
-    if (s == NATS_OK) s = natsOptions_SetAllowReconnect(made, false);
-    natsConnection* connection = nullptr;
-    if (s == NATS_OK) s = natsConnection_Connect(&connection, made);
-    connection_.reset(connection);
-    if (s != NATS_OK) return nats_failure("cannot connect", s);
+    const auto set = [](natsOptions* made) {
+      natsStatus s = natsOptions_SetName(made, "fairsale cluster reseed");
+      if (s == NATS_OK) s = natsOptions_SetTimeout(made, kTimeoutMs);
+      if (s == NATS_OK) s = natsOptions_SetAllowReconnect(made, false);
+      return s;
+    };
     jsOptions js;
     jsOptions_Init(&js);
     js.Wait = kTimeoutMs;
-    jsCtx* context = nullptr;
-    s = natsConnection_JetStream(&context, connection, &js);
-    context_.reset(context);
-    if (s != NATS_OK) return nats_failure("JetStream cannot be used", s);
+    auto client = connect_nats_client(at.url, at.credentials, at.creds_file, set, js);
+    if (!client) return tl::unexpected(client.error());
+    client_ = std::move(*client);
     return {};
   }
 
   Result<void> ensure(const api::LogStream& stream) override {
-    return api::ensure_log_stream(context_.get(), stream, settings_);
+    return api::ensure_log_stream(client_.context.get(), stream, settings_);
   }
   Result<std::optional<api::LogStreamBounds>> bounds(const api::LogStream& stream) override {
-    return api::log_stream_bounds(context_.get(), stream);
+    return api::log_stream_bounds(client_.context.get(), stream);
   }
   Result<std::optional<std::vector<std::byte>>> message(const api::LogStream& stream,
                                                         std::uint64_t sequence) override {
-    return api::log_stream_message(context_.get(), stream, sequence);
+    return api::log_stream_message(client_.context.get(), stream, sequence);
   }
   Result<void> open(const api::LogStream& stream, std::span<const std::byte> first) override {
-    return api::open_log_stream(context_.get(), stream, first);
+    return api::open_log_stream(client_.context.get(), stream, first);
   }
 
  private:
   const api::LogStreamSettings settings_;
-  NatsConnectionPtr connection_;
-  NatsContextPtr context_;
+  NatsClient client_;
 };
 
 }  // namespace

@@ -280,7 +280,7 @@ class Life {
   void boot(Processor& p) {
     const auto at = static_cast<std::size_t>(&p - processors_.data());
     p.shard = std::make_unique<Shard>(p.disk, p.clock, spread_, NodeId{100 + at},
-                                      processors_.size() - durable_on_ + 1);
+                                      enough_to_know(processors_.size(), durable_on_));
     p.taken.clear();
     const auto heads = p.disk.heads();
     for (const SkuHead& h : *heads) {
@@ -667,7 +667,7 @@ class Life {
       append_promise(bytes, {id, next, me, s.anchor.sequence});
       tell(id, next, std::move(bytes));
     }
-    const bool enough = s.promises.size() >= processors_.size() - durable_on_ + 1;
+    const bool enough = s.promises.size() >= enough_to_know(processors_.size(), durable_on_);
     const bool all = s.promises.size() == processors_.size();
     // One that comes too early counts for nothing.
     if (enough ? at_once || chance_.one_in(all ? 2 : 8) : faulty_ && chance_.one_in(40)) {
