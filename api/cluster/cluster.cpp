@@ -21,6 +21,7 @@ using std::chrono::steady_clock;
 constexpr milliseconds kKeep{50};
 constexpr milliseconds kBeat{250};
 constexpr milliseconds kAlive{1'500};  // since a heartbeat
+constexpr milliseconds kHears{600};    // likewise, of any processor
 // Of streams, which speak four times a second.
 constexpr milliseconds kStreamSilence{1'250};  // then it is given up, if the next one is ready
 constexpr milliseconds kSilence{2'000};        // then it is followed anew
@@ -29,6 +30,7 @@ constexpr milliseconds kNotFollowed{4'000};    // in vain
 constexpr milliseconds kFirstWord{750};
 constexpr milliseconds kLookForWord{20};
 constexpr milliseconds kSuspectAgain{10'000};
+constexpr milliseconds kBridge{3'000};  // that the stream behind a bridge is ready
 constexpr milliseconds kSayAgain{400};
 constexpr milliseconds kAskAgain{100};
 constexpr milliseconds kLookAgain{5'000};  // at who leads streams
@@ -261,15 +263,18 @@ void Cluster::change_stream(PartitionId p, const cluster::Follower::State& s, co
   if (!a.next.attached || bus_->silent(p, next) > kNextSilence) return;
   const bool silent = a.now.attached ? bus_->silent(p, a.generation) > kStreamSilence
                                      : now - a.now.since > kNotFollowed;
+  const bool crossed = replicated(next) && rank_ == 0 && now - a.next.since > kBridge;
   if (!s.promised() &&
-      (!s.promises.empty() || (silent && passed(change.suspected, kSuspectAgain)))) {
+      (!s.promises.empty() || ((silent || crossed) && passed(change.suspected, kSuspectAgain)))) {
     PartitionRecord record{next, s.began};
     if (auto ok = records_->put(p, record); !ok) {
       spdlog::error("Partition {}: {}", p.value, ok.error().message);
       return;
     }
-    spdlog::warn("Partition {}: {}; it will go on with the next one", p.value,
-                 silent ? "its stream is silent" : "others hear nothing of its stream");
+    spdlog::info("Partition {}: {}; it will go on with the next one", p.value,
+                 silent    ? "its stream is silent"
+                 : crossed ? "the next stream has all its replicas"
+                           : "others leave its stream");
     (void)member_of(p).promise(p);
     return;
   }
@@ -348,7 +353,8 @@ void Cluster::attach(PartitionId p) {
     wants_now = wants_now || (!state->promised() && elsewhere(leads, server_now));
     wants_next = wants_next || (state->promises.empty() && elsewhere(leads_next, server_next));
     const bool one = leads && leads_next && *leads && **leads == leads_next->value_or("");
-    if (one && state->promises.empty()) wants_next = true;  // which parts them
+    // Which parts them.
+    wants_next = wants_next || (one && replicated(generation) && state->promises.empty());
   }
   const auto report = [&](const Result<std::string>& done, bool of_next) {
     const std::scoped_lock lock(mutex_);
@@ -379,15 +385,14 @@ void Cluster::attach(PartitionId p) {
   if (wants_now) report(attach_now(p), false);
 }
 
-// The stream that this partition goes on with when its own is silent. It is led by another server,
-// so that not both are lost at once, and so is its consumer.
+// The stream that this partition goes on with when its own is silent.
 Result<std::string> Cluster::attach_next(PartitionId p, std::uint16_t generation) {
   if (auto ok = bus_->ensure_stream(p, generation); !ok) return tl::unexpected(ok.error());
   const auto has = bus_->bounds(p, generation);
   if (!has) return tl::unexpected(has.error());
   // Once somebody has promised something in it, it is needed as it is.
   if (!*has || (*has)->last == 0) {
-    if (auto ok = part_leaders(p, generation); !ok) return tl::unexpected(ok.error());
+    if (auto ok = part(p, generation); !ok) return tl::unexpected(ok.error());
   }
   const std::uint64_t run = ++run_;
   member_of(p).reread(p, generation, run);
@@ -415,15 +420,21 @@ Result<std::string> Cluster::follow_at_leader(PartitionId p, Position from, std:
   return fail(Fault::busy, "its stream says nothing");
 }
 
-// Has another server lead the next stream than its predecessor.
-Result<void> Cluster::part_leaders(PartitionId p, std::uint16_t generation) {
-  const auto next = bus_->leader(p, generation);
-  if (!next) return tl::unexpected(next.error());
-  if (!*next) return fail(Fault::busy, "NATS is one server, which leads all streams");
-  if ((*next)->empty()) return fail(Fault::busy, "the next stream has no leader yet");
-  const auto now = bus_->leader(p, static_cast<std::uint16_t>(generation - 1));
-  if (!now || *now != *next) return {};
-  if (rank_ == 0) bus_->step_down(p, generation);
+// Sees to it that a replicated stream is led by another server than has the bridge behind it, so
+// that not both are lost at once. Fails as long as they are not.
+Result<void> Cluster::part(PartitionId p, std::uint16_t generation) {
+  const auto bridge = static_cast<std::uint16_t>(generation | 1);
+  const auto before = static_cast<std::uint16_t>(bridge - 1);
+  // The other one of the two is not what is attached here; it may be out of reach.
+  if (generation == before) (void)bus_->ensure_stream(p, bridge);
+  const auto leads = bus_->leader(p, before);
+  const auto has_bridge = bus_->leader(p, bridge);
+  const auto& own = generation == before ? leads : has_bridge;
+  if (!own) return tl::unexpected(own.error());
+  if (!*own) return fail(Fault::busy, "NATS is one server, which leads all streams");
+  if ((*own)->empty()) return fail(Fault::busy, "the stream has no leader yet");
+  if (!leads || !has_bridge || *leads != *has_bridge) return {};
+  if (rank_ == 0) bus_->step_down(p, before);
   return fail(Fault::busy, "one server leads both streams");
 }
 
@@ -487,6 +498,10 @@ Result<std::string> Cluster::attach_now(PartitionId p) {
     return fail(Fault::not_found, "its stream is gone");
   }
   const LogStreamBounds has = bounds->value_or(LogStreamBounds{});
+  // A leader changes without harm as long as nobody has asked for anything.
+  if (has.last == 0 && replicated(anchor->generation)) {
+    if (auto ok = part(p, anchor->generation); !ok) return tl::unexpected(ok.error());
+  }
   if (anchor->sequence > has.last) {
     if (moved()) return fail(Fault::busy, "it goes over to another stream");
     member.stop_partition(
@@ -597,6 +612,7 @@ void Cluster::on_heartbeat(std::span<const std::byte> bytes) {
                 [&](const auto& p) { return now - p.second.heard > std::chrono::minutes(1); });
   // A processor that was not there before may know sales that this node does not.
   if (h->processor && !peers_.contains(h->node.value)) ask_to_show_ = true;
+  if (h->processor) processor_heard_ = now;
   peers_[h->node.value] = {std::move(*h), now};
 }
 
@@ -652,6 +668,10 @@ std::string Cluster::why_not_ready() const {
     if (!up_) return "NATS is not connected";
     if (!options_.processor && shown_.size() < options_.partitions) {
       return "it does not know the sales yet";
+    }
+    // It may be cut off, which its connection notices later.
+    if (!options_.processor && steady_clock::now() - processor_heard_ > kHears) {
+      return "it hears nothing of processors";
     }
   }
   const auto others = alive();

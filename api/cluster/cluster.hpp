@@ -116,12 +116,15 @@ class Cluster final : public BusListener {
   Result<std::string> attach_next(cluster::PartitionId, std::uint16_t generation);
   Result<std::string> follow_at_leader(cluster::PartitionId, cluster::Position from,
                                        std::uint64_t run);
-  Result<void> part_leaders(cluster::PartitionId, std::uint16_t generation);
+  Result<void> part(cluster::PartitionId, std::uint16_t generation);
   void remove_old(cluster::PartitionId, std::uint16_t generation);
   Result<std::uint16_t> newest_generation(cluster::PartitionId, std::uint16_t from);
   std::string why_waits(cluster::PartitionId) const;
   cluster::Position furthest_of_others(cluster::PartitionId) const;
   bool next_ready(cluster::PartitionId) const;
+  bool replicated(std::uint16_t generation) const {
+    return options_.bus.replicas > 1 && !is_bridge(generation);
+  }
   std::vector<Heartbeat> alive() const;
   std::optional<cluster::Follower::State> state_of(cluster::PartitionId) const;
 
@@ -139,6 +142,7 @@ class Cluster final : public BusListener {
   bool ask_to_show_ = true;
   std::set<cluster::PartitionId> shown_;  // all of whose sales an edge was told of
   std::map<std::uint64_t, Peer> peers_;   // by node
+  TimePoint processor_heard_{};           // some other one, the last time
   std::map<cluster::PartitionId, Attachment> attachments_;
   std::atomic<std::uint64_t> run_{0};   // of consumers
   std::atomic<std::uint32_t> rank_{0};  // of this one among the processors that are alive

@@ -28,7 +28,7 @@ Result<void> ensure_log_stream(jsCtx* js, const LogStream& stream,
   config.Name = name.c_str();
   config.Subjects = subjects;
   config.SubjectsLen = 1;
-  config.Replicas = settings.replicas;
+  config.Replicas = is_bridge(stream.generation) ? 1 : settings.replicas;
   config.MaxBytes = settings.bytes;
   config.DenyDelete = true;
   config.Duplicates = kNanosOfASecond;  // not used; its memory is not needed either

@@ -24,9 +24,14 @@ struct LogStream {
 };
 
 struct LogStreamSettings {
-  std::uint32_t replicas = 3;
+  std::uint32_t replicas = 3;                  // of a stream of an even generation, as below
   std::int64_t bytes = std::int64_t{4} << 30;  // then its oldest messages go
 };
+
+// Streams of odd generations are bridges: one server has them, so that no election is ever between
+// them and their messages. They are there to go over to when the stream before them is silent, and
+// are left for the next one, which has all replicas, as soon as that is ready.
+constexpr bool is_bridge(std::uint16_t generation) { return generation % 2 == 1; }
 
 // Sequence numbers from first to last; no message when last is less than first.
 struct LogStreamBounds {

@@ -166,11 +166,14 @@ class Cluster:
         return f"FAIRSALE_LOG_{partition}_{self.generation(partition)}"
 
     def next_streams_ready(self):
-        """Each partition has a stream to go over to, led by another server than its own."""
+        """Each partition has a stream with all its replicas, and one to go over to, led by another
+        server."""
         why = set()
         def lacking():
             for partition in range(self.partitions):
                 g = self.generation(partition)
+                if g % 2 == 1:
+                    return f"partition {partition} is on the bridge of generation {g}"
                 now, then = (self.nats.leader(f"FAIRSALE_LOG_{partition}_{n}") for n in (g, g + 1))
                 if now is None or then is None:
                     return f"a stream of partition {partition} from generation {g} has no leader"
