@@ -214,6 +214,7 @@ void Cluster::watch(PartitionId p) {
           "Partition {} is stopped on this node: {}. Nothing of it is decided here any "
           "more; what was acknowledged is in the logs of {} processors at least",
           p.value, state->stopped, options_.durable_on);
+      if (state->shorten_to) begin_without(p, *state);
     }
     return;
   }
@@ -235,11 +236,22 @@ void Cluster::watch(PartitionId p) {
   if (changed) {
     change = {};
     spdlog::info("Partition {} goes on with generation {} of its stream", p.value, now.generation);
-    if (auto ok = records_->put(p, {state->promised_for, state->began}); !ok) {
+    if (auto ok = records_->put(p, {state->promised_for, state->began, {}}); !ok) {
       spdlog::error("Partition {}: {}", p.value, ok.error().message);
     }
   }
   change_stream(p, *state, now);
+}
+
+// A start takes back what is beyond the cut (api/cluster/take_back.hpp).
+void Cluster::begin_without(PartitionId p, const cluster::Follower::State& s) {
+  if (auto ok = records_->put(p, {s.promised_for, s.began, s.shorten_to}); !ok) {
+    spdlog::error("Partition {}: {}", p.value, ok.error().message);
+    return;
+  }
+  if (!options_.begin_anew) return;
+  spdlog::warn("Partition {}: the server starts again, without what is beyond", p.value);
+  options_.begin_anew();
 }
 
 // docs/cluster.md, "When a stream is silent".
@@ -266,8 +278,7 @@ void Cluster::change_stream(PartitionId p, const cluster::Follower::State& s, co
   const bool crossed = replicated(next) && rank_ == 0 && now - a.next.since > kBridge;
   if (!s.promised() &&
       (!s.promises.empty() || ((silent || crossed) && passed(change.suspected, kSuspectAgain)))) {
-    PartitionRecord record{next, s.began};
-    if (auto ok = records_->put(p, record); !ok) {
+    if (auto ok = records_->put(p, {std::max(next, s.promised_for), s.began, {}}); !ok) {
       spdlog::error("Partition {}: {}", p.value, ok.error().message);
       return;
     }

@@ -33,6 +33,8 @@ struct ClusterOptions {
   std::size_t durable_on = 2;    // processors
   std::size_t processors = 3;    // there are; the same on all nodes
   std::filesystem::path data;    // of a processor
+  // Has the process end and start again; for any thread, returns at once. Empty: it cannot.
+  std::function<void()> begin_anew;
 };
 
 class Cluster final : public BusListener {
@@ -108,6 +110,7 @@ class Cluster final : public BusListener {
   void keep();
   void beat();
   void watch(cluster::PartitionId);
+  void begin_without(cluster::PartitionId, const cluster::Follower::State&);
   void change_stream(cluster::PartitionId, const cluster::Follower::State&, const Attachment&);
   void attach_all();
   void attach(cluster::PartitionId);

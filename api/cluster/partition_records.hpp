@@ -1,12 +1,15 @@
 // What a processor must not forget of its partitions and what its log does not say: a small file in
 // its data directory, of text.
 //
-//   fairsale partitions 1
-//   <partition> <promised> <generation> <sequence>     a line each
+//   fairsale partitions 2
+//   <partition> <promised> <generation> <sequence> [end <generation> <sequence>]     a line each
+//
+// Version 1 has no ends.
 #pragma once
 
 #include <filesystem>
 #include <map>
+#include <optional>
 
 #include "core/cluster/message.hpp"
 #include "core/log/result.hpp"
@@ -20,6 +23,8 @@ inline std::filesystem::path partition_records_file(const std::filesystem::path&
 struct PartitionRecord {
   std::uint16_t promised = 0;  // the generation for which the one before is taken no more; 0: none
   cluster::Position began;     // where it went over to its generation
+  // The log is shortened to this before it is used again.
+  std::optional<cluster::Position> end{};
 };
 
 // Not thread-safe.
