@@ -19,9 +19,9 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 constexpr milliseconds kKeep{50};
-constexpr milliseconds kBeat{250};
+constexpr milliseconds kBeat{150};
 constexpr milliseconds kAlive{1'500};  // since a heartbeat
-constexpr milliseconds kHears{600};    // likewise, of any processor
+constexpr milliseconds kHears{450};    // likewise, of any processor
 // Of streams, which speak four times a second.
 constexpr milliseconds kStreamSilence{1'250};  // then it is given up, if the next one is ready
 constexpr milliseconds kSilence{2'000};        // then it is followed anew
@@ -36,7 +36,7 @@ constexpr milliseconds kAskAgain{100};
 constexpr milliseconds kLookAgain{5'000};  // at who leads streams
 constexpr milliseconds kGrace{1'000};      // for promises, once there are enough
 constexpr int kPlacements = 12;            // tries
-constexpr std::uint16_t kKeptGenerations = 3;
+constexpr std::uint16_t kKeptGenerations = 5;
 constexpr milliseconds kTryAgain{300};
 constexpr milliseconds kShowAgain{10'000};
 

@@ -126,7 +126,7 @@ class Cluster final : public BusListener {
   cluster::Position furthest_of_others(cluster::PartitionId) const;
   bool next_ready(cluster::PartitionId) const;
   bool replicated(std::uint16_t generation) const {
-    return options_.bus.replicas > 1 && !is_bridge(generation);
+    return options_.bus.streams.replicas > 1 && !is_bridge(generation);
   }
   std::vector<Heartbeat> alive() const;
   std::optional<cluster::Follower::State> state_of(cluster::PartitionId) const;

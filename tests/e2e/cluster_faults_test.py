@@ -174,7 +174,9 @@ class Load:
         self.others = 0
 
     def _ready(self):
-        return all(s.request("GET", "/readyz").status == 200 for s in self.cluster.all())
+        with contextlib.suppress(OSError):  # a processor may start again by itself
+            return all(s.request("GET", "/readyz").status == 200 for s in self.cluster.all())
+        return False
 
     def _have_what_one_has(self):
         """All processors have at least what some processor has now. They are never equal for long."""
