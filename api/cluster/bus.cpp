@@ -4,6 +4,7 @@
 #include <simdjson.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <atomic>
 #include <charconv>
 #include <map>
@@ -94,6 +95,7 @@ class NatsBus;
 enum class Kind : std::uint8_t {
   messages,
   stored,
+  probes,
   answers,
   queries,
   replies,
@@ -151,7 +153,11 @@ class NatsBus final : public Bus {
     if (!client) return tl::unexpected(client.error());
     connection_ = std::move(client->connection);
     context_ = std::move(client->context);
-    return {};
+    natsInbox* made = nullptr;
+    if (natsStatus s = natsInbox_Create(&made); s != NATS_OK) return nats_failure("an inbox", s);
+    probes_ = made;
+    natsInbox_Destroy(made);
+    return hear(probes_ + ".*.*", nullptr, {.bus = this, .kind = Kind::probes});
   }
 
   Result<void> ensure_stream(PartitionId p, std::uint16_t generation) override {
@@ -217,11 +223,28 @@ class NatsBus final : public Bus {
     following_.erase(it);
   }
 
+  // A message for another stream is refused by the leader, before anything is stored.
+  void probe(PartitionId p, std::uint16_t generation) override {
+    {
+      const std::scoped_lock lock(mutex_);
+      if (!following_.contains({p, generation})) return;
+    }
+    const auto subject = LogStream{p, generation}.subject();
+    const auto reply = fmt::format("{}.{}.{}", probes_, p.value, generation);
+    natsMsg* made = nullptr;
+    if (natsMsg_Create(&made, subject.c_str(), reply.c_str(), nullptr, 0) != NATS_OK) return;
+    const NatsMessagePtr message(made);
+    if (natsMsgHeader_Set(made, "Nats-Expected-Stream", "none") == NATS_OK) {
+      (void)natsConnection_PublishMsg(connection_.get(), made);
+    }
+  }
+
   milliseconds silent(PartitionId p, std::uint16_t generation) const override {
     const std::scoped_lock lock(mutex_);
     const auto it = following_.find({p, generation});
-    if (it == following_.end() || !it->second.heard) return milliseconds::max();
-    return std::chrono::duration_cast<milliseconds>(steady_clock::now() - *it->second.heard);
+    if (it == following_.end() || !it->second.heard || !it->second.led) return milliseconds::max();
+    return std::chrono::duration_cast<milliseconds>(steady_clock::now() -
+                                                    std::min(*it->second.heard, *it->second.led));
   }
 
   Result<std::optional<std::string>> leader(PartitionId p, std::uint16_t generation) override {
@@ -345,7 +368,8 @@ class NatsBus final : public Bus {
   };
   struct Following {
     std::shared_ptr<Subscribed> hearing;
-    std::optional<steady_clock::time_point> heard;
+    std::optional<steady_clock::time_point> heard;  // its consumer
+    std::optional<steady_clock::time_point> led;    // a leader of the stream
   };
 
   static void on_error(natsConnection*, natsSubscription*, natsStatus s, void*) {
@@ -418,6 +442,7 @@ class NatsBus final : public Bus {
     switch (h.kind) {
       case Kind::messages: return heard_message(h, m);
       case Kind::stored: return heard_stored(m);
+      case Kind::probes: return heard_probe(m);
       case Kind::answers: return listener_.on_answers(h.origin, bytes_of(m));
       case Kind::queries: {
         const char* reply = natsMsg_GetReply(m);
@@ -465,6 +490,22 @@ class NatsBus final : public Bus {
                          h.run);
   }
 
+  void heard_probe(natsMsg* m) {
+    if (natsMsg_IsNoResponders(m)) return;
+    std::string_view rest = natsMsg_GetSubject(m);
+    rest.remove_prefix(std::min(rest.size(), probes_.size() + 1));
+    const std::size_t dot = rest.find('.');
+    PartitionId p;
+    std::uint16_t generation = 0;
+    if (dot == std::string_view::npos || !parse(rest.substr(0, dot), p.value) ||
+        !parse(rest.substr(dot + 1), generation)) {
+      return;
+    }
+    const std::scoped_lock lock(mutex_);
+    const auto it = following_.find({p, generation});
+    if (it != following_.end()) it->second.led = steady_clock::now();
+  }
+
   void heard_stored(natsMsg* m) {
     NodeId origin;
     BatchNumber number;
@@ -494,6 +535,7 @@ class NatsBus final : public Bus {
   BusListener& listener_;
   NatsConnectionPtr connection_;
   NatsContextPtr context_;
+  std::string probes_;  // where their answers come, under .P.G
 
   std::shared_mutex calls_;  // held, shared, while the listener is called
   bool closed_ = false;

@@ -81,8 +81,12 @@ class Bus {
                                      std::uint64_t run) = 0;
   // Ends that.
   virtual void leave(cluster::PartitionId, std::uint16_t generation) = 0;
-  // How long nothing was heard of a stream that is followed, which speaks four times a second at
-  // least; max() when nothing was heard yet.
+  // Asks a stream that is followed whether it has a leader, who would take messages: it may have
+  // none while what it has is delivered all the same. To be called some times a second.
+  virtual void probe(cluster::PartitionId, std::uint16_t generation) = 0;
+  // How long nothing was heard of a stream that is followed: neither from its consumer, which
+  // speaks four times a second at least, nor from its leader, when it is probed. max() when either
+  // has said nothing yet.
   virtual std::chrono::milliseconds silent(cluster::PartitionId,
                                            std::uint16_t generation) const = 0;
   // The server that leads a stream; empty when there is none now, nothing when NATS is one server.

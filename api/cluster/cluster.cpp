@@ -20,6 +20,7 @@ using std::chrono::steady_clock;
 
 constexpr milliseconds kKeep{50};
 constexpr milliseconds kBeat{150};
+constexpr milliseconds kProbe{250};
 constexpr milliseconds kAlive{1'500};  // since a heartbeat
 constexpr milliseconds kHears{450};    // likewise, of any processor
 // Of streams, which speak four times a second.
@@ -141,6 +142,7 @@ void Cluster::stop() {
 void Cluster::keep() {
   TimePoint next_beat{};
   TimePoint next_show{};
+  TimePoint next_probe{};
   std::unique_lock lock(mutex_);
   while (!stopping_) {
     const bool show = !options_.processor &&
@@ -156,8 +158,10 @@ void Cluster::keep() {
       bus_->ask_to_show();
       next_show = now + (knows_all ? kShowAgain : kBeat);
     }
+    const bool probes = now >= next_probe;
+    if (probes) next_probe = now + kProbe;
     for (std::uint32_t i = 0; options_.processor && i < options_.partitions; ++i) {
-      watch(PartitionId{i});
+      watch(PartitionId{i}, probes);
     }
     lock.lock();
     stopping_now_.wait_for(lock, kKeep, [&] { return stopping_; });
@@ -204,7 +208,7 @@ std::optional<cluster::Follower::State> Cluster::state_of(PartitionId p) const {
   return members_[p.value % members_.size()]->partition(p);
 }
 
-void Cluster::watch(PartitionId p) {
+void Cluster::watch(PartitionId p, bool probes) {
   const auto state = state_of(p);
   if (!state) return;  // the desk has not begun
   Change& change = changes_[p];
@@ -239,6 +243,10 @@ void Cluster::watch(PartitionId p) {
     if (auto ok = records_->put(p, {state->promised_for, state->began, {}}); !ok) {
       spdlog::error("Partition {}: {}", p.value, ok.error().message);
     }
+  }
+  if (probes) {
+    bus_->probe(p, now.generation);
+    bus_->probe(p, static_cast<std::uint16_t>(now.generation + 1));
   }
   change_stream(p, *state, now);
 }
@@ -372,10 +380,11 @@ void Cluster::attach(PartitionId p) {
     Attachment& a = attachments_[p];
     if (a.generation != generation) return;
     Consumer& c = of_next ? a.next : a.now;
-    if (c.attached != done.has_value()) c.since = steady_clock::now();
-    c.attached = done.has_value();
-    c.was = c.was || c.attached;
-    c.server = done.value_or("");
+    if (done) {
+      if (!std::exchange(c.attached, true)) c.since = steady_clock::now();
+      c.was = true;
+      c.server = *done;
+    }
     if (of_next) return;
     const std::string trouble = done ? "" : done.error().message;
     if (!trouble.empty() && trouble != a.trouble) {
@@ -383,15 +392,6 @@ void Cluster::attach(PartitionId p) {
     }
     a.trouble = trouble;
   };
-  {
-    // A new consumer says nothing at first.
-    const std::scoped_lock lock(mutex_);
-    Attachment& a = attachments_[p];
-    if (a.generation != generation) return;
-    for (auto& [wanted, c] : {std::pair(wants_now, &a.now), std::pair(wants_next, &a.next)}) {
-      if (wanted && std::exchange(c->attached, false)) c->since = now;
-    }
-  }
   if (wants_next) report(attach_next(p, next), true);
   if (wants_now) report(attach_now(p), false);
 }
@@ -412,9 +412,20 @@ Result<std::string> Cluster::attach_next(PartitionId p, std::uint16_t generation
   return server;
 }
 
+// The consumer that there was is given up. Not before NATS can make another one: when connections
+// come back those that there are go on.
+void Cluster::give_up(PartitionId p, std::uint16_t generation) {
+  const std::scoped_lock lock(mutex_);
+  Attachment& a = attachments_[p];
+  if (generation != a.generation && generation != a.generation + 1) return;
+  Consumer& c = generation == a.generation ? a.now : a.next;
+  if (std::exchange(c.attached, false)) c.since = steady_clock::now();
+}
+
 // A consumer may be made at any server. If another than the stream's leader is lost, the stream
 // goes on, and so should its consumer.
 Result<std::string> Cluster::follow_at_leader(PartitionId p, Position from, std::uint64_t run) {
+  give_up(p, from.generation);
   Result<std::string> server;
   for (int tries = 1; tries <= kPlacements; ++tries) {
     server = bus_->follow(p, from, run);
@@ -423,6 +434,7 @@ Result<std::string> Cluster::follow_at_leader(PartitionId p, Position from, std:
     if (!leader || !*leader || **leader == *server) break;
   }
   // A new consumer does not always notice that somebody listens; then another is made.
+  bus_->probe(p, from.generation);
   for (auto waited = milliseconds{0}; waited < kFirstWord; waited += kLookForWord) {
     if (bus_->silent(p, from.generation) < kFirstWord) return server;
     std::unique_lock lock(mutex_);
@@ -455,12 +467,24 @@ void Cluster::remove_old(PartitionId p, std::uint16_t generation) {
   bus_->remove_stream(p, static_cast<std::uint16_t>(generation - kKeptGenerations - 1));
 }
 
+// Of a stream to which others may have gone over. The server that has it may be lost; then what
+// they say of themselves is enough. Should they go over all the same, what this processor takes
+// meanwhile is not acknowledged, and taken back.
+Result<std::optional<LogStreamBounds>> Cluster::bounds_of_later(PartitionId p,
+                                                                std::uint16_t generation) {
+  auto bounds = bus_->bounds(p, generation);
+  if (bounds) return bounds;
+  const Position furthest = furthest_of_others(p);
+  if (furthest == Position{} || furthest.generation >= generation) return bounds;
+  return std::optional<LogStreamBounds>{};
+}
+
 // The newest generation of a partition's stream that is to be followed instead of this one: what
 // begins with an opening, or did before its oldest messages went.
 Result<std::uint16_t> Cluster::newest_generation(PartitionId p, std::uint16_t from) {
   std::uint16_t newest = from;
   for (std::uint16_t next = from; next < UINT16_MAX;) {
-    const auto bounds = bus_->bounds(p, ++next);
+    const auto bounds = bounds_of_later(p, ++next);
     if (!bounds) return tl::unexpected(bounds.error());
     if (!*bounds) break;
     if ((*bounds)->last == 0) continue;
@@ -478,16 +502,22 @@ Result<std::uint16_t> Cluster::newest_generation(PartitionId p, std::uint16_t fr
 // made of.
 Result<std::string> Cluster::attach_now(PartitionId p) {
   Member& member = member_of(p);
+  const auto before = state_of(p);
+  if (!before) return fail(Fault::busy, "its desk has not begun");
+  const auto newest = newest_generation(p, before->anchor.generation);
+  if (!newest) return tl::unexpected(newest.error());
+  give_up(p, before->anchor.generation);
   auto anchor = member.rewind(p);
   if (!anchor) return fail(Fault::busy, "its desk is busy");
-  const auto newest = newest_generation(p, anchor->generation);
-  if (!newest) return tl::unexpected(newest.error());
+  if (anchor->generation != before->anchor.generation) {
+    return fail(Fault::busy, "it goes over to another stream");
+  }
   if (*newest > anchor->generation) {
     anchor = Position{*newest, 0};
     member.set_generation(p, *newest);
   }
   // The others may have gone over to the next stream already: that is known first.
-  const auto next = bus_->bounds(p, static_cast<std::uint16_t>(anchor->generation + 1));
+  const auto next = bounds_of_later(p, static_cast<std::uint16_t>(anchor->generation + 1));
   if (!next) return tl::unexpected(next.error());
   const auto state = state_of(p);
   if (*next && state && state->position.generation == anchor->generation && !state->cut &&

@@ -109,7 +109,7 @@ class Cluster final : public BusListener {
   Member* member_of(cluster::NodeId origin);
   void keep();
   void beat();
-  void watch(cluster::PartitionId);
+  void watch(cluster::PartitionId, bool probes);
   void begin_without(cluster::PartitionId, const cluster::Follower::State&);
   void change_stream(cluster::PartitionId, const cluster::Follower::State&, const Attachment&);
   void attach_all();
@@ -120,7 +120,10 @@ class Cluster final : public BusListener {
   Result<std::string> follow_at_leader(cluster::PartitionId, cluster::Position from,
                                        std::uint64_t run);
   Result<void> part(cluster::PartitionId, std::uint16_t generation);
+  void give_up(cluster::PartitionId, std::uint16_t generation);
   void remove_old(cluster::PartitionId, std::uint16_t generation);
+  Result<std::optional<LogStreamBounds>> bounds_of_later(cluster::PartitionId,
+                                                         std::uint16_t generation);
   Result<std::uint16_t> newest_generation(cluster::PartitionId, std::uint16_t from);
   std::string why_waits(cluster::PartitionId) const;
   cluster::Position furthest_of_others(cluster::PartitionId) const;
