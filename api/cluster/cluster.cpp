@@ -227,7 +227,9 @@ void Cluster::watch(PartitionId p) {
       bus_->leave(p, a.generation);
       // What was followed as the next stream is now the partition's own.
       const bool was_next = a.generation + 1 == state->position.generation;
-      a = {.generation = state->position.generation, .now = was_next ? a.next : Consumer{}};
+      a = {.generation = state->position.generation,
+           .now = was_next ? a.next : Consumer{},
+           .changes = a.changes + 1};
       a.now.since = steady_clock::now();
     }
     now = a;
@@ -441,7 +443,10 @@ Result<void> Cluster::part(PartitionId p, std::uint16_t generation) {
 // What nobody comes back to. Who has been away for longer starts from a backup of another.
 void Cluster::remove_old(PartitionId p, std::uint16_t generation) {
   if (generation < kKeptGenerations + 1 || rank_ != 0) return;
-  bus_->remove_stream(p, static_cast<std::uint16_t>(generation - kKeptGenerations - 1));
+  const auto old = static_cast<std::uint16_t>(generation - kKeptGenerations - 1);
+  const auto removed = removed_.find(p);
+  if (removed != removed_.end() && removed->second >= old) return;
+  if (bus_->remove_stream(p, old)) removed_[p] = old;
 }
 
 // The newest generation of a partition's stream that is to be followed instead of this one: what
@@ -655,13 +660,6 @@ std::string Cluster::why_waits(PartitionId p) const {
   return it->second.trouble.empty() ? "its stream is not followed yet" : it->second.trouble;
 }
 
-// Whether there is a stream to go over to when the partition's own is silent.
-bool Cluster::next_ready(PartitionId p) const {
-  const std::scoped_lock lock(mutex_);
-  const auto it = attachments_.find(p);
-  return it != attachments_.end() && it->second.next.attached;
-}
-
 std::string Cluster::why_not_ready() const {
   {
     const std::scoped_lock lock(mutex_);
@@ -702,6 +700,36 @@ std::string Cluster::why_not_ready() const {
   return {};
 }
 
+ClusterFigures::Partition Cluster::figures_of(PartitionId p,
+                                              const cluster::Follower::State& s) const {
+  ClusterFigures::Partition out{
+      .id = p, .position = s.position, .stopped = s.stopped, .waits = why_waits(p)};
+  if (const Position furthest = furthest_of_others(p); furthest > s.position) {
+    if (furthest.generation == s.position.generation) {
+      out.lag_messages = furthest.sequence - s.position.sequence;
+    } else {
+      out.lag_generations = furthest.generation - s.position.generation;
+    }
+  }
+  const std::scoped_lock lock(mutex_);
+  if (const auto it = attachments_.find(p); it != attachments_.end()) {
+    out.next_ready = it->second.next.attached;
+    out.changes = it->second.changes;
+  }
+  return out;
+}
+
+ClusterFigures Cluster::figures() const {
+  ClusterFigures out{.not_ready = why_not_ready()};
+  ++(options_.processor ? out.processors : out.edges);
+  for (const Heartbeat& h : alive()) ++(h.processor ? out.processors : out.edges);
+  for (const auto& m : members_) {
+    out.requests_under_way += m->requests_under_way();
+    for (const auto& [p, s] : m->partitions()) out.partitions.push_back(figures_of(p, s));
+  }
+  return out;
+}
+
 std::string Cluster::json() const {
   std::string out;
   JsonWriter json(out);
@@ -714,19 +742,19 @@ std::string Cluster::json() const {
       .member("node", std::string_view(options_.bus.name))
       .member("id", std::string_view(id(me_)))
       .member("role", options_.processor ? "processor" : "edge");
-  why("not_ready", why_not_ready());
+  const ClusterFigures now = figures();
+  why("not_ready", now.not_ready);
   json.key("partitions").begin_array();
-  for (const auto& m : members_) {
-    for (const auto& [p, s] : m->partitions()) {
-      json.begin_object()
-          .member("partition", p.value)
-          .member("generation", s.position.generation)
-          .member("message", s.position.sequence);
-      why("stopped", s.stopped);
-      why("waits", why_waits(p));
-      json.member("next_ready", next_ready(p));
-      json.end_object();
-    }
+  for (const auto& p : now.partitions) {
+    json.begin_object()
+        .member("partition", p.id.value)
+        .member("generation", p.position.generation)
+        .member("message", p.position.sequence)
+        .key("lag");
+    p.lag_generations == 0 ? json.value(p.lag_messages) : json.null();
+    why("stopped", p.stopped);
+    why("waits", p.waits);
+    json.member("next_ready", p.next_ready).member("changes", p.changes).end_object();
   }
   json.end_array().key("others").begin_array();
   for (const Heartbeat& h : alive()) {
