@@ -389,9 +389,11 @@ void Cluster::attach(PartitionId p) {
 
 // The stream that this partition goes on with when its own is silent.
 Result<std::string> Cluster::attach_next(PartitionId p, std::uint16_t generation) {
-  if (auto ok = bus_->ensure_stream(p, generation); !ok) return tl::unexpected(ok.error());
   const auto has = bus_->bounds(p, generation);
   if (!has) return tl::unexpected(has.error());
+  if (!*has) {
+    if (auto ok = make_stream(p, {generation, 0}); !ok) return tl::unexpected(ok.error());
+  }
   // Once somebody has promised something in it, it is needed as it is.
   if (!*has || (*has)->last == 0) {
     if (auto ok = part(p, generation); !ok) return tl::unexpected(ok.error());
@@ -420,6 +422,33 @@ Result<std::string> Cluster::follow_at_leader(PartitionId p, Position from, std:
     if (stopping_now_.wait_for(lock, kLookForWord, [&] { return stopping_; })) break;
   }
   return fail(Fault::busy, "its stream says nothing");
+}
+
+// Makes a stream that is not there, for a log that has come to `at`. Whoever has an empty log may
+// be new in an old cluster: a stream is made where nobody can have been before, and then never
+// again.
+Result<void> Cluster::make_stream(PartitionId p, Position at) {
+  std::size_t processors = 1;
+  Position furthest;
+  for (const Heartbeat& h : alive()) {
+    for (const auto& of : h.partitions) {
+      if (of.id != p) continue;
+      ++processors;
+      furthest = std::max(furthest, of.position);
+    }
+  }
+  if (furthest.generation > at.generation) {
+    return fail(Fault::not_found,
+                fmt::format("generation {} of its stream is gone, and other processors are in "
+                            "generation {}: unless they lend what this log lacks, it has to come "
+                            "from a backup of one of them",
+                            at.generation, furthest.generation));
+  }
+  if (at.sequence > 0) return fail(Fault::not_found, "its stream is gone");
+  if (processors < cluster::enough_to_know(options_.processors, options_.durable_on)) {
+    return fail(Fault::busy, "it hears of too few processors to know whether it had a stream");
+  }
+  return bus_->ensure_stream(p, at.generation);
 }
 
 // Sees to it that a replicated stream is led by another server than has the bridge behind it, so
@@ -495,12 +524,8 @@ Result<std::string> Cluster::attach_now(PartitionId p) {
   };
   const auto bounds = bus_->bounds(p, anchor->generation);
   if (!bounds) return tl::unexpected(bounds.error());
-  if (!*bounds && anchor->sequence == 0) {
-    if (auto ok = bus_->ensure_stream(p, anchor->generation); !ok) {
-      return tl::unexpected(ok.error());
-    }
-  } else if (!*bounds) {
-    return fail(Fault::not_found, "its stream is gone");
+  if (!*bounds) {
+    if (auto ok = make_stream(p, *anchor); !ok) return tl::unexpected(ok.error());
   }
   const LogStreamBounds has = bounds->value_or(LogStreamBounds{});
   // A leader changes without harm as long as nobody has asked for anything.

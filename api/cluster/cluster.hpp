@@ -119,6 +119,7 @@ class Cluster final : public BusListener {
   Result<std::string> attach_next(cluster::PartitionId, std::uint16_t generation);
   Result<std::string> follow_at_leader(cluster::PartitionId, cluster::Position from,
                                        std::uint64_t run);
+  Result<void> make_stream(cluster::PartitionId, cluster::Position at);
   Result<void> part(cluster::PartitionId, std::uint16_t generation);
   void remove_old(cluster::PartitionId, std::uint16_t generation);
   Result<std::uint16_t> newest_generation(cluster::PartitionId, std::uint16_t from);

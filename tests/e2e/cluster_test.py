@@ -5,7 +5,7 @@ import random
 import signal
 import time
 
-from cluster import Cluster, NatsServers
+from cluster import Cluster, NatsServers, Rushes, sku_id
 from harness import Case, ended, eventually, figure, finish, main, seed_of_this_run
 
 KILLS = int(os.environ.get("FAIRSALE_KILLS", "1"))
@@ -88,8 +88,10 @@ class Clusters(Case):
         with NatsServers() as nats, Cluster(self.programs, nats) as c:
             a = c.edges[0]
             a.open_sale("tour", stock=1000, hold_seconds=60)
+            partition = sku_id("tour") % c.partitions
             for round in range(KILLS):
                 c.next_streams_ready()
+                generation, changes = self.told(c, partition)
                 leader = nats.leader(c.stream_of("tour"))
                 way = random.choice(["kill", "stop"])
                 if way == "kill":
@@ -107,6 +109,55 @@ class Clusters(Case):
                     leader.process.send_signal(signal.SIGCONT)
                 c.settled("tour")
                 self.assertLess(took, 5)
+                gone_over, more = self.told(c, partition)
+                self.assertGreater(gone_over, generation)
+                self.assertEqual([b - a for a, b in zip(changes, more)],
+                                 [gone_over - generation] * 3)
+
+    def told(self, cluster, partition):
+        """The generation of a partition's stream by the metrics of all processors, once it is the same,
+        and how often each has changed the stream."""
+        def of(p, name):
+            return p.metrics()[f'fairsale_cluster_{name}{{partition="{partition}"}}']
+        def same():
+            first, *others = [(of(p, "generation"), of(p, "stopped"), of(p, "lag_generations"))
+                              for p in cluster.processors]
+            return [first] if all(o == first for o in others) else None
+        (generation, stopped, lag), = eventually("all tell the same generation", same)
+        self.assertEqual((stopped, lag), (0, 0))
+        return generation, [of(p, "stream_changes_total") for p in cluster.processors]
+
+    def test_nodes_come_and_are_replaced_while_sales_go_on(self):
+        with NatsServers() as nats, Cluster(self.programs, nats, edges=1) as c:
+            p0, p1, p2 = c.processors
+            a, = c.edges
+            a.open_sale("tour", hold_seconds=60)
+            bought = a.buy("tour", "ann", "k")
+            with Rushes(c, seed_of_this_run(), attempts=400) as rushes:
+                b = c.another_edge()
+                self.assertEqual(b.buy("tour", "ann", "k").json, bought.json)
+                self.assertEqual(b.buy("tour", "ben", "k").status, 201)
+                self.assertEqual(p0.metrics()['fairsale_cluster_nodes{role="edge"}'], 2)
+
+                c.lose_disk(p2)
+                eventually("it is missed", lambda: p0.metrics()[
+                    'fairsale_cluster_nodes{role="processor"}'] == 2)
+                c.restore(p2, p0)
+                p2.start()
+                c.caught_up(p2)
+                # The streams still begin with their first messages, which is as good as a backup.
+                c.lose_disk(p1)
+                p1.start()
+                c.caught_up(p1)
+            self.assertEqual(rushes.failed, [])
+            for sku in ("tour", *rushes.skus):
+                c.settled(sku)
+            self.assertEqual(b.buy("tour", "ann", "k").json, bought.json)
+            for p in c.processors:
+                p.stop()
+            for p in (p1, p2):
+                p.tool("diff", p0.data, p.data)
+                p.tool("audit", p.data)
 
 
 if __name__ == "__main__":

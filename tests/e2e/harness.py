@@ -239,6 +239,13 @@ class Server:
         assert reply.status == 201, reply
         return reply.json["token"]
 
+    def metrics(self):
+        """What it tells Prometheus: the value by name and labels, as they are written."""
+        reply = self.request("GET", "/metrics", self.operator)
+        assert reply.status == 200, reply
+        lines = [line for line in reply.body.decode().splitlines() if not line.startswith("#")]
+        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+
     def audit_head(self, sku):
         reply = self.request("GET", f"/v1/sales/{sku}/audit-head", self.operator)
         assert reply.status == 200, reply
