@@ -100,6 +100,13 @@ class NatsServers:
                     return True
         return False
 
+    def streams(self):
+        return self.servers[0].call("$JS.API.STREAM.NAMES", {})["streams"] or []
+
+    def delete(self, stream):
+        done = self.servers[0].call(f"$JS.API.STREAM.DELETE.{stream}")
+        assert done.get("success"), done
+
     def leader(self, stream):
         """The server that leads the stream; None while there is none."""
         for s in self.servers:
@@ -271,11 +278,12 @@ class Rushes(InBackground):
         self.skus, self.failed = [], []
 
     def _rush(self, sku):
+        stock = self.attempts * 15 // 100
         return self.cluster.edges[0].rush(
-            "--sku", sku, "--create", "stock=150,hold=2", "--attempts", str(self.attempts),
+            "--sku", sku, "--create", f"stock={stock},hold=2", "--attempts", str(self.attempts),
             "--customers", "300", "--rate", "250", "--repeats", "200", "--listings", "50",
             "--connections", "64", "--seed", str(self.seed + len(self.skus)), "--until-settled",
-            "--expect-sold", "150", url=self.url)
+            "--expect-sold", str(stock), url=self.url)
 
     def _run(self):
         while not self.ending.is_set():

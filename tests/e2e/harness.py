@@ -123,9 +123,12 @@ class Server:
             self.process = subprocess.Popen(self.command(), stdout=subprocess.PIPE, stderr=log,
                                             env=environment, **self.popen)
 
-    def await_ready(self):
+    def await_listening(self):
         line = self._first_line()
         self.port = int(line.rsplit(":", 1)[1])
+
+    def await_ready(self):
+        self.await_listening()
         eventually("the server is ready", self._ready)
         return self
 
