@@ -28,6 +28,7 @@ struct ServerConfig {
   std::size_t processors = 3;    // there are in all
   std::size_t durable_on = 2;    // processors that must have what is acknowledged
   std::uint32_t stream_replicas = 3;
+  std::uint32_t stream_megabytes = 1'024;
   std::string data_dir = "data";
   std::string address = "127.0.0.1";
   std::uint16_t port = 8080;  // 0: any free port

@@ -4,7 +4,9 @@
 #include <malloc.h>
 #include <pthread.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -86,6 +88,7 @@ int main(int argc, char** argv) {
     fmt::print(stderr, "fairsaled: {}\n", ok.error().message);
     return 1;
   }
+  std::atomic<bool> anew{false};
   const auto served = api::serve(
       config,
       [&](std::uint16_t port, const api::Secrets& secrets) {
@@ -103,10 +106,20 @@ int main(int argc, char** argv) {
         pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
         std::signal(SIGINT, SIG_DFL);
         std::signal(SIGTERM, SIG_DFL);
+      },
+      [&] {
+        anew = true;
+        ::kill(::getpid(), SIGTERM);
       });
   api::stop_logging();
   if (!served) {
     fmt::print(stderr, "fairsaled: {}\n", served.error().message);
+    return 1;
+  }
+  if (anew) {
+    // The same process to whoever looks after it.
+    ::execv("/proc/self/exe", argv);
+    std::perror("fairsaled: cannot start again");
     return 1;
   }
   return 0;

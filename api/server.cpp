@@ -12,6 +12,7 @@
 #include "api/audits.hpp"
 #include "api/clerk.hpp"
 #include "api/cluster/cluster.hpp"
+#include "api/cluster/take_back.hpp"
 #include "api/desk.hpp"
 #include "api/explainer.hpp"
 #include "core/engine/priority.hpp"
@@ -151,7 +152,8 @@ Result<ClusterOptions> cluster_options(const ServerConfig& config) {
                                 .credentials = std::move(*credentials),
                                 .creds_file = config.nats_creds_file,
                                 .name = std::move(name),
-                                .replicas = config.stream_replicas},
+                                .streams = {.replicas = config.stream_replicas,
+                                            .megabytes = config.stream_megabytes}},
                         .processor = config.role == NodeRole::processor,
                         .partitions = config.partitions,
                         .durable_on = config.durable_on,
@@ -171,7 +173,8 @@ Result<std::unique_ptr<EventLog>> open_log(const ServerConfig& config, RecoveryR
 
 Result<void> serve(const ServerConfig& given,
                    const std::function<void(std::uint16_t, const Secrets&)>& on_ready,
-                   const std::function<void()>& wait_for_stop) {
+                   const std::function<void()>& wait_for_stop,
+                   const std::function<void()>& begin_anew) {
   ServerConfig config = given;
   if (config.role != NodeRole::alone) {
     if (config.nats.empty()) {
@@ -210,6 +213,11 @@ Result<void> serve(const ServerConfig& given,
   RecoveryReport report;
   auto log = open_log(config, report);
   if (!log) return tl::unexpected(log.error());
+  if (config.role == NodeRole::processor) {
+    auto taken = take_back(**log, config.data_dir, {config.partitions});
+    if (!taken) return tl::unexpected(taken.error());
+    report.notes.insert(report.notes.end(), taken->begin(), taken->end());
+  }
   for (const auto& note : report.notes) spdlog::warn("{}", note);
 
   const SystemClock clock;
@@ -302,6 +310,7 @@ Result<void> serve(const ServerConfig& given,
   if (config.role != NodeRole::alone) {
     auto cluster_with = cluster_options(config);
     if (!cluster_with) return tl::unexpected(cluster_with.error());
+    cluster_with->begin_anew = begin_anew;
     auto joined = Cluster::join(std::move(*cluster_with), **engine, clock, board,
                                 config.role == NodeRole::processor ? log->get() : nullptr,
                                 [&office](std::size_t desk) { office.workers[desk]->wake(); });

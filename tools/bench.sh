@@ -8,7 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 peers=(
   python3 redis-server redis-tools nginx libnginx-mod-http-lua lua-nginx-redis lua-cjson
-  postgresql-15 postgresql-client-15 wrk util-linux
+  postgresql-15 postgresql-client-15 nats-server wrk util-linux
 )
 
 # Debian starts a server when it is installed. While the peers are installed, a policy forbids that;

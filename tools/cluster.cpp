@@ -392,6 +392,10 @@ void add_reseed(CLI::App& app, int& exit_code) {
   c->add_option("--durable-on", o->shape.durable_on, "As all nodes have it")
       ->check(CLI::Range(1U, 64U))
       ->required();
+  c->add_option("--stream-megabytes", o->nats.streams.megabytes,
+                "That NATS keeps of a stream, as fairsaled's option")
+      ->check(CLI::Range(1U, 1'048'576U))
+      ->capture_default_str();
   c->add_option("--stream-replicas", o->nats.streams.replicas, "NATS servers that hold each stream")
       ->check(CLI::Range(1U, 5U))
       ->capture_default_str();

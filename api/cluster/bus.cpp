@@ -155,8 +155,7 @@ class NatsBus final : public Bus {
   }
 
   Result<void> ensure_stream(PartitionId p, std::uint16_t generation) override {
-    return ensure_log_stream(context_.get(), {p, generation},
-                             {.replicas = options_.replicas, .bytes = options_.stream_bytes});
+    return ensure_log_stream(context_.get(), {p, generation}, options_.streams);
   }
 
   Result<std::optional<LogStreamBounds>> bounds(PartitionId p, std::uint16_t generation) override {

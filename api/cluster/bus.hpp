@@ -36,9 +36,8 @@ struct BusOptions {
   std::string url;  // as in NatsOptions
   std::string credentials;
   std::string creds_file;
-  std::string name;                                   // of this node, as NATS shows it
-  std::uint32_t replicas = 3;                         // of a stream
-  std::int64_t stream_bytes = std::int64_t{4} << 30;  // of one; then its oldest messages go
+  std::string name;  // of this node, as NATS shows it
+  LogStreamSettings streams{};
 };
 
 // Who hears what comes. Called by threads of the library, each kind by one at a time; a call that

@@ -19,9 +19,9 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 constexpr milliseconds kKeep{50};
-constexpr milliseconds kBeat{250};
+constexpr milliseconds kBeat{150};
 constexpr milliseconds kAlive{1'500};  // since a heartbeat
-constexpr milliseconds kHears{600};    // likewise, of any processor
+constexpr milliseconds kHears{450};    // likewise, of any processor
 // Of streams, which speak four times a second.
 constexpr milliseconds kStreamSilence{1'250};  // then it is given up, if the next one is ready
 constexpr milliseconds kSilence{2'000};        // then it is followed anew
@@ -36,7 +36,7 @@ constexpr milliseconds kAskAgain{100};
 constexpr milliseconds kLookAgain{5'000};  // at who leads streams
 constexpr milliseconds kGrace{1'000};      // for promises, once there are enough
 constexpr int kPlacements = 12;            // tries
-constexpr std::uint16_t kKeptGenerations = 3;
+constexpr std::uint16_t kKeptGenerations = 5;
 constexpr milliseconds kTryAgain{300};
 constexpr milliseconds kShowAgain{10'000};
 
@@ -214,6 +214,7 @@ void Cluster::watch(PartitionId p) {
           "Partition {} is stopped on this node: {}. Nothing of it is decided here any "
           "more; what was acknowledged is in the logs of {} processors at least",
           p.value, state->stopped, options_.durable_on);
+      if (state->shorten_to) begin_without(p, *state);
     }
     return;
   }
@@ -237,11 +238,22 @@ void Cluster::watch(PartitionId p) {
   if (changed) {
     change = {};
     spdlog::info("Partition {} goes on with generation {} of its stream", p.value, now.generation);
-    if (auto ok = records_->put(p, {state->promised_for, state->began}); !ok) {
+    if (auto ok = records_->put(p, {state->promised_for, state->began, {}}); !ok) {
       spdlog::error("Partition {}: {}", p.value, ok.error().message);
     }
   }
   change_stream(p, *state, now);
+}
+
+// A start takes back what is beyond the cut (api/cluster/take_back.hpp).
+void Cluster::begin_without(PartitionId p, const cluster::Follower::State& s) {
+  if (auto ok = records_->put(p, {s.promised_for, s.began, s.shorten_to}); !ok) {
+    spdlog::error("Partition {}: {}", p.value, ok.error().message);
+    return;
+  }
+  if (!options_.begin_anew) return;
+  spdlog::warn("Partition {}: the server starts again, without what is beyond", p.value);
+  options_.begin_anew();
 }
 
 // docs/cluster.md, "When a stream is silent".
@@ -268,8 +280,7 @@ void Cluster::change_stream(PartitionId p, const cluster::Follower::State& s, co
   const bool crossed = replicated(next) && rank_ == 0 && now - a.next.since > kBridge;
   if (!s.promised() &&
       (!s.promises.empty() || ((silent || crossed) && passed(change.suspected, kSuspectAgain)))) {
-    PartitionRecord record{next, s.began};
-    if (auto ok = records_->put(p, record); !ok) {
+    if (auto ok = records_->put(p, {std::max(next, s.promised_for), s.began, {}}); !ok) {
       spdlog::error("Partition {}: {}", p.value, ok.error().message);
       return;
     }
@@ -424,19 +435,11 @@ Result<std::string> Cluster::follow_at_leader(PartitionId p, Position from, std:
   return fail(Fault::busy, "its stream says nothing");
 }
 
-// Makes a stream that is not there, for a log that has come to `at`. Whoever has an empty log may
-// be new in an old cluster: a stream is made where nobody can have been before, and then never
-// again.
+// Makes a stream that is not there, for a log that has come to `at`: only where no processor can
+// have been before. One that has lost its log would else make anew, and empty, what others have
+// left.
 Result<void> Cluster::make_stream(PartitionId p, Position at) {
-  std::size_t processors = 1;
-  Position furthest;
-  for (const Heartbeat& h : alive()) {
-    for (const auto& of : h.partitions) {
-      if (of.id != p) continue;
-      ++processors;
-      furthest = std::max(furthest, of.position);
-    }
-  }
+  const Position furthest = furthest_of_others(p);
   if (furthest.generation > at.generation) {
     return fail(Fault::not_found,
                 fmt::format("generation {} of its stream is gone, and other processors are in "
@@ -445,6 +448,11 @@ Result<void> Cluster::make_stream(PartitionId p, Position at) {
                             at.generation, furthest.generation));
   }
   if (at.sequence > 0) return fail(Fault::not_found, "its stream is gone");
+  std::size_t processors = 1;
+  for (const Heartbeat& h : alive()) {
+    processors += static_cast<std::size_t>(std::any_of(h.partitions.begin(), h.partitions.end(),
+                                                       [&](const auto& of) { return of.id == p; }));
+  }
   if (processors < cluster::enough_to_know(options_.processors, options_.durable_on)) {
     return fail(Fault::busy, "it hears of too few processors to know whether it had a stream");
   }

@@ -34,6 +34,8 @@ struct ClusterOptions {
   std::size_t durable_on = 2;    // processors
   std::size_t processors = 3;    // there are; the same on all nodes
   std::filesystem::path data;    // of a processor
+  // Has the process end and start again; for any thread, returns at once. Empty: it cannot.
+  std::function<void()> begin_anew;
 };
 
 class Cluster final : public BusListener {
@@ -111,6 +113,7 @@ class Cluster final : public BusListener {
   void keep();
   void beat();
   void watch(cluster::PartitionId);
+  void begin_without(cluster::PartitionId, const cluster::Follower::State&);
   void change_stream(cluster::PartitionId, const cluster::Follower::State&, const Attachment&);
   void attach_all();
   void attach(cluster::PartitionId);
@@ -127,7 +130,7 @@ class Cluster final : public BusListener {
   cluster::Position furthest_of_others(cluster::PartitionId) const;
   ClusterFigures::Partition figures_of(cluster::PartitionId, const cluster::Follower::State&) const;
   bool replicated(std::uint16_t generation) const {
-    return options_.bus.replicas > 1 && !is_bridge(generation);
+    return options_.bus.streams.replicas > 1 && !is_bridge(generation);
   }
   std::vector<Heartbeat> alive() const;
   std::optional<cluster::Follower::State> state_of(cluster::PartitionId) const;

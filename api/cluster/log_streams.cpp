@@ -29,7 +29,7 @@ Result<void> ensure_log_stream(jsCtx* js, const LogStream& stream,
   config.Subjects = subjects;
   config.SubjectsLen = 1;
   config.Replicas = is_bridge(stream.generation) ? 1 : settings.replicas;
-  config.MaxBytes = settings.bytes;
+  config.MaxBytes = std::int64_t{settings.megabytes} << 20;
   config.DenyDelete = true;
   config.Duplicates = kNanosOfASecond;  // not used; its memory is not needed either
   jsErrCode code{};

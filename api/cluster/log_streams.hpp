@@ -24,8 +24,8 @@ struct LogStream {
 };
 
 struct LogStreamSettings {
-  std::uint32_t replicas = 3;                  // of a stream of an even generation, as below
-  std::int64_t bytes = std::int64_t{4} << 30;  // then its oldest messages go
+  std::uint32_t replicas = 3;       // of a stream of an even generation, as below
+  std::uint32_t megabytes = 1'024;  // of one; then its oldest messages go. NATS reserves them
 };
 
 // Streams of odd generations are bridges: one server has them, so that no election is ever between

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <fstream>
+#include <sstream>
 
 #include "core/log/files.hpp"
 
@@ -10,7 +11,8 @@ namespace fairsale::api {
 
 namespace {
 
-constexpr std::string_view kFirstLine = "fairsale partitions 1";
+constexpr std::string_view kFirstLine = "fairsale partitions 2";
+constexpr std::string_view kFirstLineBefore = "fairsale partitions 1";
 
 }  // namespace
 
@@ -20,11 +22,17 @@ Result<PartitionRecords> PartitionRecords::open(std::filesystem::path file) {
   std::ifstream in(out.file_);
   std::string line;
   std::getline(in, line);
-  bool right = line == kFirstLine;
-  std::uint32_t partition = 0;
-  PartitionRecord r;
-  while (right && in >> partition) {
-    right = static_cast<bool>(in >> r.promised >> r.began.generation >> r.began.sequence);
+  bool right = line == kFirstLine || line == kFirstLineBefore;
+  while (right && std::getline(in, line)) {
+    std::istringstream words(line);
+    std::uint32_t partition = 0;
+    PartitionRecord r;
+    right = static_cast<bool>(words >> partition >> r.promised >> r.began.generation >>
+                              r.began.sequence);
+    if (std::string word; right && words >> word) {
+      r.end.emplace();
+      right = word == "end" && words >> r.end->generation >> r.end->sequence && !(words >> word);
+    }
     out.records_[cluster::PartitionId{partition}] = r;
   }
   if (right && in.eof()) return out;
@@ -43,8 +51,11 @@ Result<void> PartitionRecords::put(cluster::PartitionId p, const PartitionRecord
   records_[p] = r;
   std::string text = fmt::format("{}\n", kFirstLine);
   for (const auto& [id, record] : records_) {
-    fmt::format_to(std::back_inserter(text), "{} {} {} {}\n", id.value, record.promised,
-                   record.began.generation, record.began.sequence);
+    const auto out = std::back_inserter(text);
+    fmt::format_to(out, "{} {} {} {}", id.value, record.promised, record.began.generation,
+                   record.began.sequence);
+    if (record.end) fmt::format_to(out, " end {} {}", record.end->generation, record.end->sequence);
+    fmt::format_to(out, "\n");
   }
   return create_durably(file_, std::as_bytes(std::span(text)));
 }
@@ -54,7 +65,8 @@ Result<void> put_beside_copy(const PartitionRecords& from, const std::filesystem
   auto to = PartitionRecords::open(partition_records_file(data));
   if (!to) return tl::unexpected(to.error());
   for (const auto& [p, record] : from.all()) {
-    if (auto ok = to->put(p, {.promised = 0, .began = record.began}); !ok) return ok;
+    if (auto ok = to->put(p, {.promised = 0, .began = record.began, .end = record.end}); !ok)
+      return ok;
   }
   return {};
 }

@@ -50,6 +50,38 @@ Result<bool> made_last_block(const EventLog& log, const Delivered& m) {
   return same;
 }
 
+Result<TakenBack> beyond(const EventLog& log, Partitions spread, PartitionId p, Position end) {
+  TakenBack out;
+  const auto heads = log.heads();
+  if (!heads) return tl::unexpected(heads.error());
+  for (const SkuHead& h : *heads) {
+    if (spread.of(h.sku) != p) continue;
+    Seq seq = h.head.seq;
+    Head kept;
+    while (seq.value > 0) {
+      bool stays = false;
+      const auto read = log.read(h.sku, seq, [&](const BlockView& b) {
+        stays = Position::of(b.header().epoch) <= end;
+        if (stays) kept = {b.last(), b.header().time, b.digest()};
+        seq = Seq{b.header().first.value - 1};
+        return false;
+      });
+      if (!read) return tl::unexpected(read.error());
+      if (stays) break;
+    }
+    if (kept.seq == h.head.seq) continue;
+    out.heads.push_back({h.sku, kept});
+    out.events += h.head.seq.value - kept.seq.value;
+    const auto read = log.read(h.sku, Seq{kept.seq.value + 1}, [&](const BlockView& b) {
+      out.bytes.insert(out.bytes.end(), b.bytes().begin(), b.bytes().end());
+      ++out.blocks;
+      return true;
+    });
+    if (!read) return tl::unexpected(read.error());
+  }
+  return out;
+}
+
 void Follower::begin(PartitionId p, Position position) {
   partitions_[p] = {};
   begin(partitions_[p], position, false);
@@ -68,7 +100,7 @@ void Follower::rewind(PartitionId p) {
 
 Position Follower::promise(PartitionId p) {
   State& s = partitions_[p];
-  s.promised_for = static_cast<std::uint16_t>(s.position.generation + 1);
+  s.promised_for = std::max(s.promised_for, static_cast<std::uint16_t>(s.position.generation + 1));
   s.was_there = true;
   return s.anchor;
 }
@@ -127,9 +159,10 @@ void Follower::go_over(State& s) {
   if (!s.cut || s.position.sequence < *s.cut || !s.stopped.empty()) return;
   if (s.anchor.generation == s.position.generation && s.anchor.sequence > *s.cut) {
     s.stopped = fmt::format(
-        "the others went over to another stream after message {}, and this log holds message {}: "
-        "restore it from a backup of another processor (nothing beyond was acknowledged)",
+        "the others went over to another stream after message {}, and this log holds message {}, "
+        "of which nothing was acknowledged",
         *s.cut, s.anchor.sequence);
+    s.shorten_to = Position{s.position.generation, *s.cut};
     return;
   }
   // Who comes later may find that the others have left the next generation too: it has to look

@@ -48,6 +48,15 @@ Result<std::map<PartitionId, Position>> last_positions(const EventLog&, Partitio
 // Whether the message made the last block of its SKU in this log. False also when it is no batch.
 Result<bool> made_last_block(const EventLog&, const Delivered&);
 
+// What a log had of a partition beyond a position.
+struct TakenBack {
+  std::vector<SkuHead> heads;    // of the SKUs that had any, before it
+  std::vector<std::byte> bytes;  // the blocks, as stored
+  std::uint64_t blocks = 0;
+  std::uint64_t events = 0;
+};
+Result<TakenBack> beyond(const EventLog&, Partitions, PartitionId, Position);
+
 // Not thread-safe; of the thread that drives the sequencer.
 class Follower {
  public:
@@ -66,9 +75,12 @@ class Follower {
     bool next_gap = false;                          // some are missing: none is read until reread()
     std::map<ProcessorId, std::uint64_t> promises;  // what each said that it has, the first time
     std::optional<std::uint64_t> cut;               // this generation is taken up to here
+    // This log has blocks beyond the cut: it stopped, and can go on in a process that starts from
+    // it without them (beyond(), EventLog::shorten()).
+    std::optional<Position> shorten_to;
 
     // Nothing more is taken of this generation before its cut is known.
-    bool promised() const { return promised_for == position.generation + 1; }
+    bool promised() const { return promised_for > position.generation; }
   };
 
   // The sequencer follows, and outlives this. `promises` make a cut, which is how many processors
@@ -84,7 +96,8 @@ class Follower {
   // came after the anchor left no trace, and a stream that has lost it may have other messages
   // there.
   void rewind(PartitionId);
-  // Takes nothing more of the partition's generation before the cut is known. Returns the position
+  // Takes nothing more of the partition's generation before the cut is known. A later promise than
+  // this, of the process before, is kept as well. Returns the position
   // of the last block, for the promise (what came after it left no trace anywhere); the caller
   // publishes that once it can no longer be forgotten.
   Position promise(PartitionId);

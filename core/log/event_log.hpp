@@ -83,6 +83,15 @@ class EventLog {
   // the log; any other is skipped, as if it were not there.
   virtual Result<std::optional<Snapshot>> snapshot(SkuId sku, Seq at_most) const = 0;
 
+  // Takes back what SKUs have behind these heads, of which each is where one of its SKU's blocks
+  // ends, or empty. Together or not at all; returns after fdatasync. Any other head is refused with
+  // Fault::invalid before anything is written; other errors are as of append(). Nobody may read or
+  // append meanwhile. Snapshots from behind a head are passed over from then on. For what was never
+  // acknowledged only.
+  virtual Result<void> shorten(std::span<const SkuHead>) {
+    return fail(Fault::unsupported, "this log cannot be shortened");
+  }
+
   // Makes the record of what was acknowledged durable as well. Call when nothing has been appended
   // for some milliseconds; see RocksLog on torn tails.
   virtual void settle() = 0;

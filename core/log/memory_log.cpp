@@ -53,6 +53,35 @@ Result<void> MemoryLog::append(std::span<const BlockWrite> blocks) {
   return {};
 }
 
+Result<void> MemoryLog::shorten(std::span<const SkuHead> heads) {
+  const std::lock_guard lock(mutex_);
+  if (dead_) return tl::unexpected(*dead_);
+  for (const auto& [sku, head] : heads) {
+    if (head == Head{}) continue;
+    const auto it = skus_.find(sku);
+    bool ends = false;
+    if (it != skus_.end()) {
+      auto block = it->second.blocks.upper_bound(head.seq);
+      if (block != it->second.blocks.begin()) {
+        const auto view = BlockView::parse(std::prev(block)->second);
+        ends = view && view->last() == head.seq && view->digest() == head.digest;
+      }
+    }
+    if (!ends) return fail(Fault::invalid, "no block ends at this head");
+  }
+  for (const auto& [sku, head] : heads) {
+    if (head == Head{}) {
+      skus_.erase(sku);
+      continue;
+    }
+    Sku& of = skus_[sku];
+    of.blocks.erase(of.blocks.upper_bound(head.seq), of.blocks.end());
+    of.snapshots.erase(of.snapshots.upper_bound(head.seq), of.snapshots.end());
+    of.head = head;
+  }
+  return {};
+}
+
 Result<void> MemoryLog::read(SkuId sku, Seq from,
                              const std::function<bool(const BlockView&)>& visit) const {
   // One block at a time is copied out, so that `visit` may append.

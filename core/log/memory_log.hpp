@@ -12,6 +12,7 @@ namespace fairsale {
 class MemoryLog : public EventLog {
  public:
   Result<void> append(std::span<const BlockWrite> blocks) override;
+  Result<void> shorten(std::span<const SkuHead>) override;
   Result<void> read(SkuId sku, Seq from,
                     const std::function<bool(const BlockView&)>& visit) const override;
   Result<std::vector<SkuHead>> heads() const override;

@@ -62,6 +62,7 @@ class RocksLog : public EventLog {
   rocksdb::Status open_as_secondary(const rocksdb::DBOptions&);
 
   Result<void> append(std::span<const BlockWrite> blocks) override;
+  Result<void> shorten(std::span<const SkuHead>) override;
   Result<void> read(SkuId sku, Seq from,
                     const std::function<bool(const BlockView&)>& visit) const override;
   Result<std::vector<SkuHead>> heads() const override;
@@ -91,7 +92,9 @@ class RocksLog : public EventLog {
   Result<std::optional<HeadRecord>> head_record(SkuId sku) const;
   Result<Head> head_as_of(SkuId sku, std::uint64_t sequence) const;
   Result<bool> ends_a_block(SkuId sku, Seq seq, const Digest&) const;
+  Result<void> take_back(const SkuHead&, rocksdb::WriteBatch&) const;
   std::string describe(SkuId sku) const;
+  std::uint64_t last_sequence_of(const rocksdb::WriteBatch&) const;
   tl::unexpected<Error> die(Error);
 
   const RocksLogOptions options_;
@@ -504,6 +507,85 @@ tl::unexpected<Error> RocksLog::die(Error e) {
   return tl::unexpected(std::move(e));
 }
 
+// RocksDB leaves the sequence number that it gave a batch in the batch's header. The latest of the
+// database would not do: another thread's commit may have got further already.
+std::uint64_t RocksLog::last_sequence_of(const rocksdb::WriteBatch& batch) const {
+  const auto first = get_le<std::uint64_t>(bytes_of(batch.Data()).data());
+  const std::uint64_t last = first + batch.Count() - 1;
+  FAIRSALE_INVARIANT(first != 0 && last <= database_.db->GetLatestSequenceNumber(),
+                     "RocksDB tells a commit's sequence number");
+  return last;
+}
+
+// Adds to a batch what makes a SKU's log end at this head.
+Result<void> RocksLog::take_back(const SkuHead& to, rocksdb::WriteBatch& batch) const {
+  const std::unique_ptr<rocksdb::Iterator> it(
+      database_.db->NewIterator(rocksdb::ReadOptions(), database_.blocks));
+  const auto of_sku = [&]() -> std::optional<Seq> {
+    const auto key = it->Valid() ? parse_key(it->key().ToStringView()) : std::nullopt;
+    return key && key->sku == to.sku ? std::optional(key->first) : std::nullopt;
+  };
+  const HeadKey name = head_key(to.sku);
+  const rocksdb::Slice head(name.data(), name.size());
+  it->SeekForPrev(slice(block_key(to.sku, to.head.seq)));
+  const auto last_block = of_sku();
+  if (to.head == Head{}) {
+    batch.Delete(database_.heads, head).PermitUncheckedError();
+  } else {
+    const auto ends = ends_a_block(to.sku, to.head.seq, to.head.digest);
+    if (!ends) return tl::unexpected(ends.error());
+    if (!*ends || !last_block) {
+      return fail(Fault::invalid,
+                  fmt::format("{}: no block ends at position {} with digest {}", describe(to.sku),
+                              to.head.seq.value, to_hex(to.head.digest)));
+    }
+    const HeadBytes value = encode_head(to.sku, {to.head, *last_block});
+    batch.Put(database_.heads, head, {reinterpret_cast<const char*>(value.data()), value.size()})
+        .PermitUncheckedError();
+  }
+  for (it->Seek(slice(block_key(to.sku, Seq{to.head.seq.value + 1}))); of_sku(); it->Next()) {
+    batch.Delete(database_.blocks, it->key()).PermitUncheckedError();
+  }
+  if (!it->status().ok()) return rocks_failure("cannot read the blocks' keys", it->status());
+  return {};
+}
+
+Result<void> RocksLog::shorten(std::span<const SkuHead> heads) {
+  if (read_only()) return fail(Fault::invalid, "the log is open for reading only");
+  if (dead_.load()) {
+    const std::lock_guard lock(state_mutex_);
+    return tl::unexpected(*death_);
+  }
+  if (heads.empty()) return {};
+  rocksdb::WriteBatch batch;
+  std::vector<AckedHead> newest;
+  for (const SkuHead& h : heads) {
+    if (auto ok = take_back(h, batch); !ok) return ok;
+    if (h.head != Head{} && newest.size() < kMaxAckedHeads) {
+      newest.push_back({h.sku, h.head.seq, h.head.digest});
+    }
+  }
+  rocksdb::WriteOptions wo;
+  wo.sync = true;
+  if (const rocksdb::Status s = database_.db->Write(wo, &batch); !s.ok()) {
+    return die(rocks_failure("cannot shorten the log", s).value());
+  }
+  {
+    const std::lock_guard lock(state_mutex_);
+    for (const SkuHead& h : heads) {
+      if (h.head == Head{}) {
+        heads_.erase(h.sku.value);
+      } else {
+        heads_[h.sku.value] = h.head;
+      }
+    }
+  }
+  if (auto ok = acknowledge(last_sequence_of(batch), newest, heads.size()); !ok) {
+    return die(ok.error());
+  }
+  return {};
+}
+
 Result<void> RocksLog::append(std::span<const BlockWrite> blocks) {
   if (read_only()) return fail(Fault::invalid, "the log is open for reading only");
   {
@@ -546,12 +628,7 @@ Result<void> RocksLog::append(std::span<const BlockWrite> blocks) {
     return tl::unexpected(*death_);
   }
 
-  // RocksDB leaves the sequence number that it gave the batch in the batch's header. The latest
-  // of the database would not do: another thread's commit may have got further already.
-  const auto first = get_le<std::uint64_t>(bytes_of(batch.Data()).data());
-  const std::uint64_t last = first + batch.Count() - 1;
-  FAIRSALE_INVARIANT(first != 0 && last <= database_.db->GetLatestSequenceNumber(),
-                     "RocksDB tells a commit's sequence number");
+  const std::uint64_t last = last_sequence_of(batch);
   std::array<AckedHead, kMaxAckedHeads> newest;
   std::size_t count = 0;
   std::size_t skus = 0;

@@ -445,14 +445,56 @@ TEST_F(Turnover, ACutNeedsThePromisesOfEnoughProcessors) {
   EXPECT_EQ(p.state().position, (Position{1, 6}));
 }
 
-TEST_F(Turnover, ABlockBeyondTheCutStopsThePartition) {
+TEST_F(Turnover, ABlockBeyondTheCutIsTakenBackByANewStart) {
   p.take(stream.after(0));
   promise("p1", 2);
   promise("p2", 3);
   cut();
+  buy(next, 7);
   p.take(next.after(0));
   EXPECT_NE(p.state().stopped.find("after message 3"), std::string::npos) << p.state().stopped;
   EXPECT_EQ(p.head("a").seq, Seq{4});
+  ASSERT_EQ(p.state().shorten_to, (Position{0, 3}));
+
+  const auto more = beyond(log, {1}, kPartition, *p.state().shorten_to);
+  ASSERT_TRUE(more);
+  EXPECT_EQ(more->blocks, 1u);
+  EXPECT_EQ(more->events, 1u);
+  ASSERT_EQ(more->heads.size(), 1u);
+  EXPECT_EQ(more->heads[0].head.seq, Seq{3});
+  ASSERT_TRUE(log.shorten(more->heads));
+  EXPECT_TRUE(beyond(log, {1}, kPartition, {0, 3})->heads.empty());
+  EXPECT_EQ(beyond(log, {1}, kPartition, {0, 0})->heads[0].head, Head{}) << "all of it";
+  EXPECT_TRUE(beyond(log, {2}, PartitionId{1 - Partitions{2}.of(sku_id("a")).value}, {0, 0})
+                  ->heads.empty());
+
+  Processor again(log);
+  again.take(next.after(0));
+  again.follower.rewind(kPartition);
+  again.take(next.after(3));
+  MemoryLog other_log;
+  Processor other(other_log);
+  other.take(first(3));
+  other.follower.promise(kPartition);
+  other.take(next.after(0));
+  EXPECT_EQ(again.head("a"), other.head("a"));
+  EXPECT_EQ(again.head("a").seq, Seq{4});
+}
+
+TEST_F(Turnover, ALaterPromiseOfTheProcessBeforeIsKept) {
+  p.take(first(2));
+  p.follower.keep_promise(kPartition, 2);
+  p.take(stream.after(2));
+  EXPECT_EQ(p.state().position, (Position{0, 2}));
+  p.follower.promise(kPartition);
+  promise("p0", 2);
+  promise("p1", 2);
+  cut();
+  buy(next, 7);
+  p.take(next.after(0));
+  EXPECT_EQ(p.state().position, (Position{1, 3}));
+  EXPECT_TRUE(p.state().promised());
+  EXPECT_EQ(p.head("a").seq, Seq{2});
 }
 
 TEST_F(Turnover, MissingPromisesAreWaitedFor) {

@@ -227,7 +227,10 @@ class Cluster:
                             return f"{s.url} has no next stream of partition {p['partition']}"
             return None
         def ready():
-            lacks = lacking()
+            try:
+                lacks = lacking()
+            except OSError as e:  # one that starts again by itself
+                lacks = str(e)
             why.add(lacks)
             return lacks is None
         try:

@@ -1,6 +1,7 @@
 """A network that can be cut: TCP connections through proxies on loopback, each between two that are
-named. While one of these is cut off nothing it sends arrives, and nothing reaches it; no connection is
-closed. What was cut is closed when it heals, as a host does that has been away for too long."""
+named. While some are cut off, which still reach each other, nothing they send arrives elsewhere, and
+nothing reaches them; no connection is closed. What was cut is closed when it heals, as a host does that
+has been away for too long."""
 
 import asyncio
 import socket
@@ -64,7 +65,7 @@ class Link:
         self.sides = set()
 
     def is_cut(self):
-        return not self.network.away.isdisjoint(self.names)
+        return len(self.network.away & self.names) == 1
 
 
 class Network:
@@ -102,17 +103,16 @@ class Network:
             return link.server.sockets[0].getsockname()[1]
         return self._do(listen())
 
-    def cut(self, name):
+    def cut(self, *names):
         async def cut():
-            self.away.add(name)
+            self.away = set(names)
         self._do(cut())
 
-    def heal(self, name):
+    def heal(self):
         async def heal():
             cut = [link for link in self.links if link.is_cut()]
-            self.away.discard(name)
+            self.away = set()
             for link in cut:
-                if not link.is_cut():
-                    for side in list(link.sides):
-                        side.transport.abort()
+                for side in list(link.sides):
+                    side.transport.abort()
         self._do(heal())

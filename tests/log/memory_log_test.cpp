@@ -56,6 +56,25 @@ TEST(MemoryLog, is_dead_after_a_failure) {
   EXPECT_EQ(read_all(log, a.sku()).size(), 1U);
 }
 
+TEST(MemoryLog, is_shortened_to_heads_that_it_had) {
+  MemoryLog log;
+  Chain a("a");
+  Chain b("b");
+  commit(log, {a.block(2)});
+  const Head kept = a.head();
+  commit(log, {a.block(3), b.block(1)});
+  ASSERT_TRUE(log.put_snapshot(a.sku(), a.head(), fold(a)));
+  EXPECT_FALSE(log.shorten(std::vector{SkuHead{b.sku(), Head{}}, SkuHead{a.sku(), b.head()}}));
+  EXPECT_EQ(read_all(log, b.sku()).size(), 1U);
+  ASSERT_TRUE(log.shorten(std::vector{SkuHead{b.sku(), Head{}}, SkuHead{a.sku(), kept}}));
+  EXPECT_EQ(log.heads()->size(), 1U);
+  EXPECT_EQ(log.heads()->front().head, kept);
+  EXPECT_FALSE(*log.snapshot(a.sku(), Seq{100}));
+  a.go_back(kept);
+  commit(log, {a.block(1)});
+  EXPECT_EQ(read_all(log, a.sku()).size(), 2U);
+}
+
 TEST(MemoryLog, keeps_the_latest_two_snapshots) {
   MemoryLog log;
   Chain a("a");

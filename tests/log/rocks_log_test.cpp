@@ -105,6 +105,53 @@ TEST(RocksLog, takes_commits_of_different_skus_from_several_threads) {
   }
 }
 
+// A processor of a cluster may have to take back what no other one has.
+TEST(RocksLog, is_shortened_to_heads_that_it_had_and_goes_on_from_there) {
+  TempDir dir;
+  Chain a("a");
+  Chain b("b");
+  Chain c("c");
+  Head a_kept;
+  {
+    const auto log = open_log(dir / "data");
+    commit(*log, {a.block(3), c.block(1)});
+    a_kept = a.head();
+    commit(*log, {a.block(2), b.block(4)});
+    commit(*log, {a.block(1)});
+    const Head within{Seq{4}, a.head().time, a.head().digest};
+    for (const SkuHead& wrong : {SkuHead{a.sku(), within}, SkuHead{b.sku(), a_kept}}) {
+      const auto refused = log->shorten(std::vector{SkuHead{c.sku(), Head{}}, wrong});
+      ASSERT_FALSE(refused);
+      EXPECT_EQ(refused.error().fault, Fault::invalid);
+    }
+    EXPECT_EQ(read_all(*log, a.sku()).size(), 3U);
+    EXPECT_EQ(read_all(*log, c.sku()).size(), 1U);
+    ASSERT_TRUE(log->shorten(std::vector{SkuHead{a.sku(), a_kept}, SkuHead{b.sku(), Head{}}}));
+    EXPECT_EQ(read_all(*log, a.sku()).size(), 1U);
+    EXPECT_TRUE(read_all(*log, b.sku()).empty());
+  }
+  {
+    // It opens as if it had never had more, and other blocks take the place of those.
+    RecoveryReport report;
+    const auto log = open_log(dir / "data", &report);
+    ASSERT_TRUE(log);
+    EXPECT_TRUE(report.notes.empty());
+    EXPECT_EQ(log->heads()->size(), 2U);
+    EXPECT_EQ(log->last_blocks()->size(), 2U);
+    a.go_back(a_kept);
+    commit(*log, {a.block(5)});
+    Chain again("b");
+    commit(*log, {again.block(2)});
+  }
+  const auto log = open_log(dir / "data");
+  ASSERT_TRUE(log);
+  const auto blocks = read_all(*log, a.sku());
+  ASSERT_EQ(blocks.size(), 2U);
+  EXPECT_EQ(blocks[1], *a.blocks().back());
+  EXPECT_EQ(read_all(*log, b.sku()).size(), 1U);
+  EXPECT_EQ(read_all(*log, c.sku()).size(), 1U);
+}
+
 // More than the write buffer holds, so that tables are written and write-ahead logs change.
 TEST(RocksLog, stays_whole_when_its_write_buffers_have_been_flushed) {
   TempDir dir;

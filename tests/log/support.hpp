@@ -63,6 +63,9 @@ class Chain {
   const Head& head() const { return head_; }
   const std::vector<std::unique_ptr<Bytes>>& blocks() const { return blocks_; }
 
+  // Goes on from a head that it had before.
+  void go_back(const Head& head) { head_ = head; }
+
  private:
   std::string name_;
   SkuId sku_;

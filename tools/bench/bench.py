@@ -15,6 +15,7 @@ import time
 import machine
 import overload
 import report
+from clusters import CLUSTERS
 from long_runs import LONG
 from measurements import MEASUREMENTS
 from processes import Failed
@@ -85,7 +86,7 @@ def list_rows(groups):
 def measure_rounds(bench, plan):
     """The results of every round: by measurement, its figures. What fails is noted, and the others
     are measured all the same."""
-    measurements = MEASUREMENTS | LONG
+    measurements = MEASUREMENTS | CLUSTERS | LONG
     rounds = []
     for n in range(bench.rounds):
         bench.current = {}

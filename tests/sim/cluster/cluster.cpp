@@ -57,6 +57,7 @@ class Disk final : public EventLog {
   Result<std::optional<Snapshot>> snapshot(SkuId sku, Seq at_most) const override {
     return log->snapshot(sku, at_most);
   }
+  Result<void> shorten(std::span<const SkuHead> heads) override { return log->shorten(heads); }
   void settle() override {}
 
   // The head that ends at this position.
@@ -191,6 +192,7 @@ struct Processor {
   // What it took, for others that lack it. In its memory.
   std::map<std::pair<PartitionId, Position>, Stream::Stored> taken;
   std::map<PartitionId, std::string> stopped;  // outlives its process, as the cause does
+  std::map<PartitionId, Position> shorten_to;  // on its disk: before the log is used again
   std::int64_t paused_until = 0;
 };
 
@@ -282,6 +284,15 @@ class Life {
     p.shard = std::make_unique<Shard>(p.disk, p.clock, spread_, NodeId{100 + at},
                                       enough_to_know(processors_.size(), durable_on_));
     p.taken.clear();
+    for (const auto& [id, end] : p.shorten_to) {
+      const auto more = beyond(p.disk, spread_, id, end);
+      expect(more.has_value(), "a log tells what it has beyond a cut");
+      expect(p.disk.shorten(more->heads).has_value(), "a log can be shortened");
+      counts_.taken_back += more->blocks;
+      p.over[id] = end;
+      say("processor {} takes back {} blocks of partition {}", at, more->blocks, id.value);
+    }
+    p.shorten_to.clear();
     const auto heads = p.disk.heads();
     for (const SkuHead& h : *heads) {
       auto folded =
@@ -359,12 +370,15 @@ class Life {
   void note_stops(Processor& p) {
     for (const auto& [id, s] : p.shard->follower.partitions()) {
       if (s.stopped.empty() || p.stopped.contains(id)) continue;
-      if (!lossy_.contains(id) && s.stopped.find("went over") == std::string::npos) {
+      if (s.shorten_to) {
+        p.shorten_to[id] = *s.shorten_to;
+        continue;
+      }
+      if (!lossy_.contains(id)) {
         fail("a stream that is what it was stops a partition: " + s.stopped);
       }
       p.stopped[id] = s.stopped;
       ++counts_.stopped;
-      if (!lossy_.contains(id)) ++counts_.cut_off;
       say("processor {} stops partition {}: {}", index(p), id.value, s.stopped);
     }
   }
@@ -660,7 +674,7 @@ class Life {
     const bool joins = !s.promises.empty() && (at_once || chance_.one_in(3));
     if (!s.promised() && (joins || strikes(suspicion))) {
       p.shard->follower.promise(id);
-      p.promised[id] = next;
+      p.promised[id] = std::max(p.promised[id], next);
     }
     if (s.promised() && !s.promises.contains(me) && (at_once || chance_.one_in(3))) {
       Bytes bytes;
@@ -759,6 +773,7 @@ class Life {
       }
       p.disk.log = std::move(fresh);
       p.stopped.erase(id);
+      p.shorten_to.erase(id);
       boot(p);
     }
   }
@@ -797,6 +812,13 @@ class Life {
 
   void work(Processor& p, bool all) {
     if (!p.shard || p.paused_until > now_) return;
+    if (!p.shorten_to.empty()) {
+      // It starts again; or it dies before it could write down why.
+      if (faulty_ && chance_.one_in(4)) p.shorten_to.clear();
+      die(p);
+      if (faulty_) return;
+      boot(p);
+    }
     for (std::uint32_t i = 0; i < spread_.count && p.shard; ++i) {
       const PartitionId id{i};
       deliver(p, id, all ? 1'000 : 1 + chance_.below(6));

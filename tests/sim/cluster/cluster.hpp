@@ -24,7 +24,7 @@ struct ClusterCounts {
   std::uint64_t lost_replies = 0;   // batches that an origin gave up
   std::uint64_t deaths = 0;         // of processors and origins
   std::uint64_t turnovers = 0;      // of a processor, to a partition's next stream
-  std::uint64_t cut_off = 0;        // partitions of a processor that held more than the cut
+  std::uint64_t taken_back = 0;     // blocks beyond a cut
   std::uint64_t stream_losses = 0;  // of what a stream had acknowledged
   std::uint64_t stopped = 0;        // partitions of a processor that stopped
   std::uint64_t forks = 0;          // times that logs had parted when a stream was made anew
@@ -52,7 +52,7 @@ ClusterReport simulate_cluster(std::uint64_t seed, std::FILE* text);
 inline constexpr std::array<std::uint64_t ClusterCounts::*, 12> ClusterCounts::kAll{
     &ClusterCounts::lives,        &ClusterCounts::batches,       &ClusterCounts::accepted,
     &ClusterCounts::lost_replies, &ClusterCounts::deaths,        &ClusterCounts::turnovers,
-    &ClusterCounts::cut_off,      &ClusterCounts::stream_losses, &ClusterCounts::stopped,
+    &ClusterCounts::taken_back,   &ClusterCounts::stream_losses, &ClusterCounts::stopped,
     &ClusterCounts::forks,        &ClusterCounts::reseeds,       &ClusterCounts::disagreements};
 
 }  // namespace fairsale::sim

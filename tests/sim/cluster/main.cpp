@@ -138,7 +138,7 @@ int main(int argc, char** argv) {
       {"batches whose outcome an origin did not learn", s.lost_replies},
       {"deaths of processors and origins", s.deaths},
       {"times that a processor went over to a partition's next stream", s.turnovers},
-      {"partitions whose log held more than the cut", s.cut_off},
+      {"blocks beyond a cut that were taken back", s.taken_back},
       {"losses of what a stream had acknowledged", s.stream_losses},
       {"partitions that stopped on a processor", s.stopped},
       {"logs that had parted", s.forks},

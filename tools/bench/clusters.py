@@ -1,0 +1,125 @@
+"""A cluster on this one machine: three NATS servers, three processors and some edges."""
+import concurrent.futures
+import copy
+import socket
+import time
+
+from contenders import Fairsale, fill
+from loads import Load, accepted, check_answers, check_counts, plain_load
+from processes import Failed, Process, accepts
+
+NATS, PROCESSORS = 3, 3
+
+
+def free_ports(n):
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(n)]
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+class Cluster(Fairsale):
+    """Asked at `port`, its first edge."""
+    name = "cluster"
+
+    def __init__(self, bench, skus=1, edges=1, partitions=4):
+        super().__init__(bench, skus)
+        self.edges, self.partitions = edges, partitions
+        self.processes = {"nats": [], "processor": [], "edge": []}
+        self.ports = {}
+
+    def launch(self):
+        clients, routes = free_ports(NATS), free_ports(NATS)
+        for i in range(NATS):
+            self.processes["nats"].append(Process(
+                ["nats-server", "-a", "127.0.0.1", "-p", str(clients[i]), "-js", "-sd",
+                 str(self.directory / f"nats{i}"), "-n", f"n{i}", "--cluster_name", "bench",
+                 "--cluster", f"nats://127.0.0.1:{routes[i]}", "--routes",
+                 ",".join(f"nats://127.0.0.1:{p}" for p in routes)], self.directory / f"n{i}.log"))
+        for server, port in zip(self.processes["nats"], clients):
+            server.wait_until(lambda port=port: accepts(port), "nats-server")
+        nats = ",".join(f"nats://127.0.0.1:{p}" for p in clients)
+        for role, count in (("processor", PROCESSORS), ("edge", self.edges)):
+            self.ports[role] = free_ports(count)
+            for i, port in enumerate(self.ports[role]):
+                self._launch_node(role, i, port, nats)
+        for role in ("processor", "edge"):
+            for process, port in zip(self.processes[role], self.ports[role]):
+                self.port = port
+                process.wait_until(self.ready, f"a {role}", timeout=60)
+        self.port = self.ports["edge"][0]
+
+    def _launch_node(self, role, i, port, nats):
+        config = self.directory / f"{role}{i}.toml"
+        config.write_text(fill("fairsaled.toml", port=port, directory=self.directory).replace(
+            f"{self.directory}/data", f"{self.directory}/{role}{i}"))
+        self.processes[role].append(Process(
+            [str(self.bench.binaries / "fairsaled"), "--config", str(config), "--role", role,
+             "--node", f"{role}{i}", "--nats", nats, "--partitions", str(self.partitions),
+             "--processors", str(PROCESSORS), "--durable-on", "2"],
+            self.directory / f"{role}{i}.log"))
+
+    def all(self):
+        return [p for of in self.processes.values() for p in of]
+
+    def stop(self):
+        for p in reversed(self.all()):
+            p.stop()
+
+    def cpu_seconds(self):
+        return sum(p.cpu_seconds() for p in self.all())
+
+    def cpu_by_role(self):
+        return {role: sum(p.cpu_seconds() for p in of) for role, of in self.processes.items()}
+
+    def sold(self):
+        """As all processors say, once they say the same."""
+        end = time.monotonic() + 10
+        while True:
+            said = set()
+            for self.port in self.ports["processor"]:
+                said.add(super().sold())
+            self.port = self.ports["edge"][0]
+            if len(said) == 1:
+                return said.pop()
+            if time.monotonic() > end:
+                raise Failed(f"processors differ: {sorted(said)} units sold")
+            time.sleep(0.05)
+
+
+def at(cluster, port):
+    one = copy.copy(cluster)
+    one.port = port
+    return one
+
+
+def clustered(connections, edges=1, **options):
+    """`connections` in all, spread over the edges, each asked by a client of its own."""
+    def measured(bench):
+        load = dict(connections=connections // edges, warmup=1)
+        with Cluster(bench, edges=edges, **options) as cluster, \
+                concurrent.futures.ThreadPoolExecutor(edges) as clients:
+            before = cluster.cpu_by_role()
+            reports = list(clients.map(
+                lambda i: plain_load(bench, at(cluster, cluster.ports["edge"][i]),
+                                     Load(first=i * 100_000_000, **load)), range(edges)))
+            after = cluster.cpu_by_role()
+            for report in reports:
+                check_answers(report, cluster.answers)
+            check_counts(cluster, sum(accepted(r, cluster) for r in reports), None)
+        answered = sum(r["answered"] for r in reports)
+        return {"per_second": sum(r["per_second"] for r in reports), "answered": answered,
+                "p50": max(r["p50"] for r in reports), "p99": max(r["p99"] for r in reports),
+                "server_us_per_answer": 1e6 * sum(after[r] - before[r] for r in after) / answered,
+                **{f"{role}_us": 1e6 * (after[role] - before[role]) / answered for role in after}}
+    return measured
+
+
+CLUSTERS = {
+    "cluster.c50": clustered(50),
+    "cluster.c256": clustered(256),
+    "cluster.e2": clustered(256, edges=2),
+    "cluster.p1": clustered(256, skus=8, partitions=1),
+    "cluster.p4": clustered(256, skus=8, partitions=4),
+}
