@@ -226,6 +226,8 @@ class Clusters(Case):
             c.settled("tour")
             a.open_sale(OTHER)
             c.settled(OTHER)
+            eventually("the process without a log is forgotten", lambda: all(
+                s.metrics()['fairsale_cluster_nodes{role="processor"}'] == 3 for s in c.all()))
             self.assertIn("goes on", self.status(c, "--heads", "tour", "--heads", OTHER))
             for p in (p1, p2):
                 p.tool("diff", p0.data, p.data)
