@@ -724,6 +724,7 @@ void Desk::get_metrics(http::Ticket t) {
     }
   }
   if (office_.dispatcher != nullptr) office_.metrics.outbox(office_.dispatcher->status());
+  if (office_.cluster != nullptr) office_.metrics.cluster(office_.cluster->figures());
   body_ = office_.metrics.text();
   worker_->respond(t, {200, "text/plain; version=0.0.4; charset=utf-8", kNoStore, body_});
 }

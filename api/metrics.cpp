@@ -19,6 +19,11 @@ prometheus::Gauge& gauge(prometheus::Registry& r, const char* name, const char* 
   return prometheus::BuildGauge().Name(name).Help(help).Register(r).Add({});
 }
 
+prometheus::Family<prometheus::Gauge>& gauges(prometheus::Registry& r, const char* name,
+                                              const char* help) {
+  return prometheus::BuildGauge().Name(name).Help(help).Register(r);
+}
+
 prometheus::Histogram& histogram(prometheus::Registry& r, const char* name, const char* help,
                                  const prometheus::Histogram::BucketBoundaries& buckets) {
   return prometheus::BuildHistogram().Name(name).Help(help).Register(r).Add({}, buckets);
@@ -67,6 +72,35 @@ Metrics::Metrics()
       outbox_failures_(prometheus::BuildGauge()
                            .Name("fairsale_outbox_failures")
                            .Help("Failures of a consumer since it last took something.")
+                           .Register(registry)),
+      cluster_ready_(gauges(registry, "fairsale_cluster_ready",
+                            "1 when this node of a cluster can do its work, else 0.")),
+      cluster_nodes_(gauges(registry, "fairsale_cluster_nodes",
+                            "Nodes of the cluster that are alive, by role, this one included.")),
+      cluster_requests_(gauges(registry, "fairsale_cluster_requests_under_way",
+                               "Requests of clients that wait for what processors answer.")),
+      cluster_generation_(
+          gauges(registry, "fairsale_cluster_generation", "Generation of a partition's stream.")),
+      cluster_message_(gauges(registry, "fairsale_cluster_message",
+                              "Message of a partition's stream up to which the log has come.")),
+      cluster_lag_messages_(gauges(registry, "fairsale_cluster_lag_messages",
+                                   "Messages behind the furthest processor that is heard of; 0 "
+                                   "when behind by generations.")),
+      cluster_lag_generations_(gauges(registry, "fairsale_cluster_lag_generations",
+                                      "Generations of a partition's stream behind the furthest "
+                                      "processor that is heard of.")),
+      cluster_stopped_(gauges(registry, "fairsale_cluster_stopped",
+                              "1 when nothing more of a partition is taken until somebody has "
+                              "looked at it, else 0.")),
+      cluster_waits_(gauges(registry, "fairsale_cluster_waits",
+                            "1 when nothing of a partition is taken just now, else 0.")),
+      cluster_next_ready_(gauges(registry, "fairsale_cluster_next_ready",
+                                 "1 when a partition has a stream to go over to when its own is "
+                                 "silent, else 0.")),
+      cluster_changes_(prometheus::BuildCounter()
+                           .Name("fairsale_cluster_stream_changes_total")
+                           .Help("Times that a partition went over to another generation of its "
+                                 "stream.")
                            .Register(registry)) {
   auto& kinds = prometheus::BuildCounter()
                     .Name("fairsale_answers_total")
@@ -151,6 +185,28 @@ void Metrics::outbox(const std::vector<ConsumerStatus>& consumers) {
     outbox_taken_.Remove(gone.taken);
     outbox_behind_.Remove(gone.behind);
     outbox_failures_.Remove(gone.failures);
+  }
+}
+
+void Metrics::cluster(const ClusterFigures& figures) {
+  cluster_ready_.Add({}).Set(figures.not_ready.empty() ? 1 : 0);
+  cluster_nodes_.Add({{"role", "processor"}}).Set(static_cast<double>(figures.processors));
+  cluster_nodes_.Add({{"role", "edge"}}).Set(static_cast<double>(figures.edges));
+  cluster_requests_.Add({}).Set(static_cast<double>(figures.requests_under_way));
+  for (const auto& p : figures.partitions) {
+    const prometheus::Labels labels{{"partition", std::to_string(p.id.value)}};
+    cluster_generation_.Add(labels).Set(p.position.generation);
+    cluster_message_.Add(labels).Set(static_cast<double>(p.position.sequence));
+    cluster_lag_messages_.Add(labels).Set(static_cast<double>(p.lag_messages));
+    cluster_lag_generations_.Add(labels).Set(p.lag_generations);
+    cluster_stopped_.Add(labels).Set(p.stopped.empty() ? 0 : 1);
+    cluster_waits_.Add(labels).Set(p.waits.empty() ? 0 : 1);
+    cluster_next_ready_.Add(labels).Set(p.next_ready ? 1 : 0);
+    // Whoever asks later may have seen more already.
+    const std::scoped_lock lock(cluster_mutex_);
+    prometheus::Counter& changes = cluster_changes_.Add(labels);
+    const double more = static_cast<double>(p.changes) - changes.Value();
+    if (more > 0) changes.Increment(more);
   }
 }
 

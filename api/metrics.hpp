@@ -13,6 +13,7 @@
 #include <prometheus/histogram.h>
 #include <prometheus/registry.h>
 
+#include "api/cluster/figures.hpp"
 #include "core/domain/decision.hpp"
 #include "projections/outbox/dispatcher.hpp"
 
@@ -44,6 +45,9 @@ class Metrics {
   // How each consumer of the outbox does; those that are gone are not shown any more.
   void outbox(const std::vector<ConsumerStatus>&);
 
+  // How this node of a cluster does. A server that is alone shows nothing of it.
+  void cluster(const ClusterFigures&);
+
   prometheus::Registry registry;
   prometheus::Counter& requests;
   prometheus::Counter& events;
@@ -69,6 +73,18 @@ class Metrics {
   prometheus::Family<prometheus::Gauge>& outbox_behind_;
   prometheus::Family<prometheus::Gauge>& outbox_failures_;
 
+  prometheus::Family<prometheus::Gauge>& cluster_ready_;
+  prometheus::Family<prometheus::Gauge>& cluster_nodes_;
+  prometheus::Family<prometheus::Gauge>& cluster_requests_;
+  prometheus::Family<prometheus::Gauge>& cluster_generation_;
+  prometheus::Family<prometheus::Gauge>& cluster_message_;
+  prometheus::Family<prometheus::Gauge>& cluster_lag_messages_;
+  prometheus::Family<prometheus::Gauge>& cluster_lag_generations_;
+  prometheus::Family<prometheus::Gauge>& cluster_stopped_;
+  prometheus::Family<prometheus::Gauge>& cluster_waits_;
+  prometheus::Family<prometheus::Gauge>& cluster_next_ready_;
+  prometheus::Family<prometheus::Counter>& cluster_changes_;
+
   struct OutboxSeries {
     prometheus::Counter* taken;
     prometheus::Gauge* behind;
@@ -76,6 +92,7 @@ class Metrics {
   };
   std::mutex outbox_mutex_;
   std::map<std::string, OutboxSeries> outbox_;  // by consumer
+  std::mutex cluster_mutex_;
 };
 
 }  // namespace fairsale::api

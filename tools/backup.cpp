@@ -10,6 +10,7 @@
 #include <span>
 #include <system_error>
 
+#include "api/cluster/partition_records.hpp"
 #include "core/json/json.hpp"
 #include "core/log/copy_log.hpp"
 #include "core/log/digest.hpp"
@@ -67,9 +68,25 @@ Result<void> verify(const std::string& directory, std::span<const SkuHead> expec
   return {};
 }
 
+// A data directory to copy from.
+struct Source {
+  api::PartitionRecords partitions;
+  Store store;
+};
+
+Result<Source> open_source(const std::string& directory) {
+  // In this order: a partition has gone over to a generation once all before it is in the log.
+  auto partitions = api::PartitionRecords::open(api::partition_records_file(directory));
+  if (!partitions) return tl::unexpected(partitions.error());
+  auto store = open_store(directory);
+  if (!store) return tl::unexpected(store.error());
+  return Source{std::move(*partitions), std::move(*store)};
+}
+
 // Copies what `to` lacks up to these heads of the source, and verifies all of `to`.
-Result<CopyReport> copy_store(const Store& source, std::span<const SkuHead> heads,
+Result<CopyReport> copy_store(const Source& from, std::span<const SkuHead> heads,
                               const std::string& to) {
+  const Store& source = from.store;
   Result<CopyReport> copied;
   {
     RecoveryReport recovery;
@@ -84,6 +101,7 @@ Result<CopyReport> copy_store(const Store& source, std::span<const SkuHead> head
     if (!copied) return copied;
   }
   if (auto ok = verify(to, heads); !ok) return tl::unexpected(ok.error());
+  if (auto ok = api::put_beside_copy(from.partitions, to); !ok) return tl::unexpected(ok.error());
   return copied;
 }
 
@@ -141,23 +159,23 @@ Result<void> report(const BackupOptions& o, std::span<const SkuHead> heads, cons
 }
 
 Result<int> run_backup(const BackupOptions& o) {
-  const auto source = open_store(o.from);
+  const auto source = open_source(o.from);
   if (!source) return tl::unexpected(source.error());
   std::error_code ec;
   if (fs::equivalent(o.from, o.to, ec)) {
     return fail(Fault::invalid, "a backup goes to another directory than the data directory");
   }
   // What the source may still lose would make the backup one of another history.
-  const auto heads = as_far_as_durable(*source, source->heads);
+  const auto heads = as_far_as_durable(source->store, source->store.heads);
   if (!heads) return tl::unexpected(heads.error());
   const auto copied = copy_store(*source, *heads, o.to);
   if (!copied) return tl::unexpected(copied.error());
   if (!o.heads.empty()) {
-    if (auto ok = write_heads(*source->log, *heads, o.heads); !ok) {
+    if (auto ok = write_heads(*source->store.log, *heads, o.heads); !ok) {
       return tl::unexpected(ok.error());
     }
   }
-  const std::uint64_t left_out = events_in(source->heads) - events_in(*heads);
+  const std::uint64_t left_out = events_in(source->store.heads) - events_in(*heads);
   if (auto ok = report(o, *heads, *copied, left_out, "Backed up"); !ok) {
     return tl::unexpected(ok.error());
   }
@@ -173,14 +191,14 @@ Result<int> run_restore(const BackupOptions& o) {
                                             "nothing: move it away first",
                                             o.to));
   }
-  const auto source = open_store(o.from);
+  const auto source = open_source(o.from);
   if (!source) return tl::unexpected(source.error());
   auto under_way = FreshDirectory::beside(target, "restoring");
   if (!under_way) return tl::unexpected(under_way.error());
-  const auto copied = copy_store(*source, source->heads, under_way->path().string());
+  const auto copied = copy_store(*source, source->store.heads, under_way->path().string());
   if (!copied) return tl::unexpected(copied.error());
   if (auto ok = under_way->move_to(target); !ok) return tl::unexpected(ok.error());
-  if (auto ok = report(o, source->heads, *copied, 0, "Restored"); !ok) {
+  if (auto ok = report(o, source->store.heads, *copied, 0, "Restored"); !ok) {
     return tl::unexpected(ok.error());
   }
   return kOk;

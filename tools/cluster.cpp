@@ -342,7 +342,10 @@ void add_status(CLI::App& app, int& exit_code) {
       "nodes asked know of; each was asked at another moment. Nodes that were not asked, but "
       "heard\n"
       "of, are shown without a word on whether they are ready.\n"
-      "Exit codes: 0 all are ready, nothing is stopped and heads agree; 1 not so; 2 usage; 3 I/O.");
+      "A partition is at the processors that it is shown with.\n"
+      "Exit codes: 0 all are ready, nothing is stopped or waits, and heads agree; 1 not so; 2 "
+      "usage; "
+      "3 I/O.");
   c->add_option("urls", o->urls, "The URLs of nodes, processors and edges")->required();
   c->add_option("--token-file", o->token_file,
                 "File with the operator's token [FAIRSALE_OPERATOR_TOKEN]");

@@ -267,9 +267,10 @@ class NatsBus final : public Bus {
     natsMsg_Destroy(reply);
   }
 
-  void remove_stream(PartitionId p, std::uint16_t generation) override {
-    (void)js_DeleteStream(context_.get(), LogStream{p, generation}.name().c_str(), nullptr,
-                          nullptr);
+  bool remove_stream(PartitionId p, std::uint16_t generation) override {
+    const natsStatus s =
+        js_DeleteStream(context_.get(), LogStream{p, generation}.name().c_str(), nullptr, nullptr);
+    return s == NATS_OK || s == NATS_NOT_FOUND;
   }
 
   Result<std::optional<Bytes>> fetch(PartitionId p, Position at) override {

@@ -94,7 +94,8 @@ class Bus {
                                                     std::uint16_t generation) = 0;
   // Asks for another one.
   virtual void step_down(cluster::PartitionId, std::uint16_t generation) = 0;
-  virtual void remove_stream(cluster::PartitionId, std::uint16_t generation) = 0;
+  // False: it is not certain to be gone.
+  virtual bool remove_stream(cluster::PartitionId, std::uint16_t generation) = 0;
   // One message of a stream. Nothing when it is not there.
   virtual Result<std::optional<Bytes>> fetch(cluster::PartitionId, cluster::Position) = 0;
 

@@ -232,7 +232,9 @@ void Cluster::watch(PartitionId p, bool probes) {
       bus_->leave(p, a.generation);
       // What was followed as the next stream is now the partition's own.
       const bool was_next = a.generation + 1 == state->position.generation;
-      a = {.generation = state->position.generation, .now = was_next ? a.next : Consumer{}};
+      a = {.generation = state->position.generation,
+           .now = was_next ? a.next : Consumer{},
+           .changes = a.changes + 1};
       a.now.since = steady_clock::now();
     }
     now = a;
@@ -398,9 +400,11 @@ void Cluster::attach(PartitionId p) {
 
 // The stream that this partition goes on with when its own is silent.
 Result<std::string> Cluster::attach_next(PartitionId p, std::uint16_t generation) {
-  if (auto ok = bus_->ensure_stream(p, generation); !ok) return tl::unexpected(ok.error());
   const auto has = bus_->bounds(p, generation);
   if (!has) return tl::unexpected(has.error());
+  if (!*has) {
+    if (auto ok = make_stream(p, {generation, 0}); !ok) return tl::unexpected(ok.error());
+  }
   // Once somebody has promised something in it, it is needed as it is.
   if (!*has || (*has)->last == 0) {
     if (auto ok = part(p, generation); !ok) return tl::unexpected(ok.error());
@@ -443,6 +447,30 @@ Result<std::string> Cluster::follow_at_leader(PartitionId p, Position from, std:
   return fail(Fault::busy, "its stream says nothing");
 }
 
+// Makes a stream that is not there, for a log that has come to `at`: only where no processor can
+// have been before. One that has lost its log would else make anew, and empty, what others have
+// left.
+Result<void> Cluster::make_stream(PartitionId p, Position at) {
+  const Position furthest = furthest_of_others(p);
+  if (furthest.generation > at.generation) {
+    return fail(Fault::not_found,
+                fmt::format("generation {} of its stream is gone, and other processors are in "
+                            "generation {}: unless they lend what this log lacks, it has to come "
+                            "from a backup of one of them",
+                            at.generation, furthest.generation));
+  }
+  if (at.sequence > 0) return fail(Fault::not_found, "its stream is gone");
+  std::size_t processors = 1;
+  for (const Heartbeat& h : alive()) {
+    processors += static_cast<std::size_t>(std::any_of(h.partitions.begin(), h.partitions.end(),
+                                                       [&](const auto& of) { return of.id == p; }));
+  }
+  if (processors < cluster::enough_to_know(options_.processors, options_.durable_on)) {
+    return fail(Fault::busy, "it hears of too few processors to know whether it had a stream");
+  }
+  return bus_->ensure_stream(p, at.generation);
+}
+
 // Sees to it that a replicated stream is led by another server than has the bridge behind it, so
 // that not both are lost at once. Fails as long as they are not.
 Result<void> Cluster::part(PartitionId p, std::uint16_t generation) {
@@ -464,7 +492,10 @@ Result<void> Cluster::part(PartitionId p, std::uint16_t generation) {
 // What nobody comes back to. Who has been away for longer starts from a backup of another.
 void Cluster::remove_old(PartitionId p, std::uint16_t generation) {
   if (generation < kKeptGenerations + 1 || rank_ != 0) return;
-  bus_->remove_stream(p, static_cast<std::uint16_t>(generation - kKeptGenerations - 1));
+  const auto old = static_cast<std::uint16_t>(generation - kKeptGenerations - 1);
+  const auto removed = removed_.find(p);
+  if (removed != removed_.end() && removed->second >= old) return;
+  if (bus_->remove_stream(p, old)) removed_[p] = old;
 }
 
 // Of a stream to which others may have gone over. The server that has it may be lost; then what
@@ -531,12 +562,8 @@ Result<std::string> Cluster::attach_now(PartitionId p) {
   };
   const auto bounds = bus_->bounds(p, anchor->generation);
   if (!bounds) return tl::unexpected(bounds.error());
-  if (!*bounds && anchor->sequence == 0) {
-    if (auto ok = bus_->ensure_stream(p, anchor->generation); !ok) {
-      return tl::unexpected(ok.error());
-    }
-  } else if (!*bounds) {
-    return fail(Fault::not_found, "its stream is gone");
+  if (!*bounds) {
+    if (auto ok = make_stream(p, *anchor); !ok) return tl::unexpected(ok.error());
   }
   const LogStreamBounds has = bounds->value_or(LogStreamBounds{});
   // A leader changes without harm as long as nobody has asked for anything.
@@ -696,13 +723,6 @@ std::string Cluster::why_waits(PartitionId p) const {
   return it->second.trouble.empty() ? "its stream is not followed yet" : it->second.trouble;
 }
 
-// Whether there is a stream to go over to when the partition's own is silent.
-bool Cluster::next_ready(PartitionId p) const {
-  const std::scoped_lock lock(mutex_);
-  const auto it = attachments_.find(p);
-  return it != attachments_.end() && it->second.next.attached;
-}
-
 std::string Cluster::why_not_ready() const {
   {
     const std::scoped_lock lock(mutex_);
@@ -743,6 +763,36 @@ std::string Cluster::why_not_ready() const {
   return {};
 }
 
+ClusterFigures::Partition Cluster::figures_of(PartitionId p,
+                                              const cluster::Follower::State& s) const {
+  ClusterFigures::Partition out{
+      .id = p, .position = s.position, .stopped = s.stopped, .waits = why_waits(p)};
+  if (const Position furthest = furthest_of_others(p); furthest > s.position) {
+    if (furthest.generation == s.position.generation) {
+      out.lag_messages = furthest.sequence - s.position.sequence;
+    } else {
+      out.lag_generations = furthest.generation - s.position.generation;
+    }
+  }
+  const std::scoped_lock lock(mutex_);
+  if (const auto it = attachments_.find(p); it != attachments_.end()) {
+    out.next_ready = it->second.next.attached;
+    out.changes = it->second.changes;
+  }
+  return out;
+}
+
+ClusterFigures Cluster::figures() const {
+  ClusterFigures out{.not_ready = why_not_ready()};
+  ++(options_.processor ? out.processors : out.edges);
+  for (const Heartbeat& h : alive()) ++(h.processor ? out.processors : out.edges);
+  for (const auto& m : members_) {
+    out.requests_under_way += m->requests_under_way();
+    for (const auto& [p, s] : m->partitions()) out.partitions.push_back(figures_of(p, s));
+  }
+  return out;
+}
+
 std::string Cluster::json() const {
   std::string out;
   JsonWriter json(out);
@@ -755,19 +805,19 @@ std::string Cluster::json() const {
       .member("node", std::string_view(options_.bus.name))
       .member("id", std::string_view(id(me_)))
       .member("role", options_.processor ? "processor" : "edge");
-  why("not_ready", why_not_ready());
+  const ClusterFigures now = figures();
+  why("not_ready", now.not_ready);
   json.key("partitions").begin_array();
-  for (const auto& m : members_) {
-    for (const auto& [p, s] : m->partitions()) {
-      json.begin_object()
-          .member("partition", p.value)
-          .member("generation", s.position.generation)
-          .member("message", s.position.sequence);
-      why("stopped", s.stopped);
-      why("waits", why_waits(p));
-      json.member("next_ready", next_ready(p));
-      json.end_object();
-    }
+  for (const auto& p : now.partitions) {
+    json.begin_object()
+        .member("partition", p.id.value)
+        .member("generation", p.position.generation)
+        .member("message", p.position.sequence)
+        .key("lag");
+    p.lag_generations == 0 ? json.value(p.lag_messages) : json.null();
+    why("stopped", p.stopped);
+    why("waits", p.waits);
+    json.member("next_ready", p.next_ready).member("changes", p.changes).end_object();
   }
   json.end_array().key("others").begin_array();
   for (const Heartbeat& h : alive()) {

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "api/cluster/bus.hpp"
+#include "api/cluster/figures.hpp"
 #include "api/cluster/member.hpp"
 #include "api/cluster/partition_records.hpp"
 #include "core/engine/engine.hpp"
@@ -58,6 +59,7 @@ class Cluster final : public BusListener {
 
   // Why this node should get no traffic now; empty: it should.
   std::string why_not_ready() const;
+  ClusterFigures figures() const;
   // {"node":…,"role":…,"partitions":[…],"nodes":[…]}
   std::string json() const;
 
@@ -90,9 +92,10 @@ class Cluster final : public BusListener {
   struct Attachment {
     std::uint16_t generation = 0;
     Consumer now;
-    Consumer next;        // of the next generation
-    std::string trouble;  // why it waits, when it does
-    TimePoint looked{};   // at who leads its streams
+    Consumer next;              // of the next generation
+    std::string trouble;        // why it waits, when it does
+    TimePoint looked{};         // at who leads its streams
+    std::uint64_t changes = 0;  // of the generation
   };
   // What the keeper has done about a partition, and when.
   struct Change {
@@ -119,6 +122,7 @@ class Cluster final : public BusListener {
   Result<std::string> attach_next(cluster::PartitionId, std::uint16_t generation);
   Result<std::string> follow_at_leader(cluster::PartitionId, cluster::Position from,
                                        std::uint64_t run);
+  Result<void> make_stream(cluster::PartitionId, cluster::Position at);
   Result<void> part(cluster::PartitionId, std::uint16_t generation);
   void give_up(cluster::PartitionId, std::uint16_t generation);
   void remove_old(cluster::PartitionId, std::uint16_t generation);
@@ -127,7 +131,7 @@ class Cluster final : public BusListener {
   Result<std::uint16_t> newest_generation(cluster::PartitionId, std::uint16_t from);
   std::string why_waits(cluster::PartitionId) const;
   cluster::Position furthest_of_others(cluster::PartitionId) const;
-  bool next_ready(cluster::PartitionId) const;
+  ClusterFigures::Partition figures_of(cluster::PartitionId, const cluster::Follower::State&) const;
   bool replicated(std::uint16_t generation) const {
     return options_.bus.streams.replicas > 1 && !is_bridge(generation);
   }
@@ -153,6 +157,8 @@ class Cluster final : public BusListener {
   std::atomic<std::uint64_t> run_{0};   // of consumers
   std::atomic<std::uint32_t> rank_{0};  // of this one among the processors that are alive
   std::size_t processors_alive_ = 0;    // the keeper's
+  // Of the attacher: the last generation whose stream was removed.
+  std::map<cluster::PartitionId, std::uint16_t> removed_;
   std::thread keeper_;
   std::thread attacher_;
   // Of the keeper.

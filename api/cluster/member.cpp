@@ -103,6 +103,7 @@ void Member::publish(MemberDesk& desk) {
         continue;
       }
       ++q.under_way;
+      in_batches_ += batch.replies.size();
       batches_.emplace(number->value, std::move(batch));
     }
     q.waiting.erase(q.waiting.begin(), q.waiting.begin() + static_cast<std::ptrdiff_t>(done));
@@ -131,6 +132,7 @@ std::optional<Member::Batch> Member::take_back(BatchNumber number) {
   const SkuId sku = node.mapped().sku;
   Queue& q = queues_[sku.value];
   --q.under_way;
+  in_batches_ -= node.mapped().replies.size();
   list(sku, q);
   return std::move(node.mapped());
 }
@@ -491,6 +493,7 @@ Result<TurnReport> Member::turn(MemberDesk& desk) {
   gate_.expire(now, [&](BatchNumber n) { lose(n, true, desk); });
   ask_again(desk);
   publish(desk);
+  requests_under_way_ = waiting_ + in_batches_ + forwarded_.size();
   return report;
 }
 

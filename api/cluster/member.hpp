@@ -118,6 +118,8 @@ class Member {
 
   // As of the last turn.
   std::map<cluster::PartitionId, cluster::Follower::State> partitions() const;
+  // Of this member's clients: what waits for a batch, for the answers to one, or for a reply.
+  std::size_t requests_under_way() const { return requests_under_way_; }
   std::optional<cluster::Follower::State> partition(cluster::PartitionId) const;
 
   // Nobody waits in arrived() any more.
@@ -231,6 +233,7 @@ class Member {
   Positions rewinds_;                                              // that were asked for
   Positions promises_;                                             // likewise
   std::atomic<std::uint32_t> rank_{0};
+  std::atomic<std::size_t> requests_under_way_{0};
   std::vector<std::atomic<std::uint16_t>> generations_;  // by partition
 
   // Of the desk's thread.
@@ -242,6 +245,7 @@ class Member {
   std::vector<SkuId> ready_;                         // with something to publish
   std::size_t waiting_ = 0;
   std::unordered_map<std::uint64_t, Batch> batches_;  // by number
+  std::size_t in_batches_ = 0;                        // events
   std::vector<cluster::Delivered> delivered_;
   cluster::Follower follower_;
   std::map<std::pair<cluster::PartitionId, std::uint16_t>, std::uint64_t> runs_;  // by generation

@@ -60,4 +60,15 @@ Result<void> PartitionRecords::put(cluster::PartitionId p, const PartitionRecord
   return create_durably(file_, std::as_bytes(std::span(text)));
 }
 
+Result<void> put_beside_copy(const PartitionRecords& from, const std::filesystem::path& data) {
+  if (from.all().empty()) return {};
+  auto to = PartitionRecords::open(partition_records_file(data));
+  if (!to) return tl::unexpected(to.error());
+  for (const auto& [p, record] : from.all()) {
+    if (auto ok = to->put(p, {.promised = 0, .began = record.began, .end = record.end}); !ok)
+      return ok;
+  }
+  return {};
+}
+
 }  // namespace fairsale::api

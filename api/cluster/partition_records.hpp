@@ -45,4 +45,10 @@ class PartitionRecords {
   std::map<cluster::PartitionId, PartitionRecord> records_;
 };
 
+// Into a copy of the log: where its partitions had gone over to their generations, so that the copy
+// goes on there even where no sale has a block of it yet, and to what it is to be shortened. Not
+// what the processor promised, which the next stream tells to whoever goes on. `from` is to be read
+// before the log is copied, which then holds all that came before. Returns after fsync.
+Result<void> put_beside_copy(const PartitionRecords& from, const std::filesystem::path& data);
+
 }  // namespace fairsale::api

@@ -34,6 +34,27 @@ TEST(PartitionRecords, WhatWasPutIsThereAfterARestart) {
   EXPECT_EQ(again->of(PartitionId{0}).began, (Position{65'535, 1ULL << 47}));
 }
 
+TEST(PartitionRecords, ACopyOfTheLogGetsWherePartitionsBeganButNoPromise) {
+  const testing::TempDir from;
+  const testing::TempDir to;
+  auto records = PartitionRecords::open(partition_records_file(from.path()));
+  ASSERT_TRUE(records);
+  ASSERT_TRUE(put_beside_copy(*records, to.path()));
+  EXPECT_FALSE(std::filesystem::exists(partition_records_file(to.path()))) << "nothing to tell";
+  ASSERT_TRUE(records->put(PartitionId{1}, {.promised = 4, .began = {3, 17}}));
+  ASSERT_TRUE(put_beside_copy(*records, to.path()));
+  // Again, when it has gone on.
+  ASSERT_TRUE(
+      records->put(PartitionId{1}, {.promised = 5, .began = {4, 2}, .end = Position{4, 9}}));
+  ASSERT_TRUE(put_beside_copy(*records, to.path()));
+  const auto copy = PartitionRecords::open(partition_records_file(to.path()));
+  ASSERT_TRUE(copy);
+  EXPECT_EQ(copy->all().size(), 1u);
+  EXPECT_EQ(copy->of(PartitionId{1}).began, (Position{4, 2}));
+  EXPECT_EQ(copy->of(PartitionId{1}).end, (Position{4, 9}));
+  EXPECT_EQ(copy->of(PartitionId{1}).promised, 0);
+}
+
 TEST(PartitionRecords, AFileOfTheVersionBeforeIsRead) {
   const testing::TempDir dir;
   const auto file = partition_records_file(dir.path());

@@ -15,8 +15,9 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 
-from harness import PATIENCE, Reply, Server, eventually
+from harness import PATIENCE, Reply, Server, ended, eventually, finish
 from nats_test import Nats
 
 BALANCER = os.path.join(os.path.dirname(__file__), "../../docs/haproxy.cfg")
@@ -99,6 +100,13 @@ class NatsServers:
                     return True
         return False
 
+    def streams(self):
+        return self.servers[0].call("$JS.API.STREAM.NAMES", {})["streams"] or []
+
+    def delete(self, stream):
+        done = self.servers[0].call(f"$JS.API.STREAM.DELETE.{stream}")
+        assert done.get("success"), done
+
     def leader(self, stream):
         """The server that leads the stream; None while there is none."""
         for s in self.servers:
@@ -120,18 +128,50 @@ class Cluster:
                   "--address-rate", "0", *options]
         self.nats = nats
         self.partitions = partitions
-        def node(role, name):
-            return Server(programs, "--role", role, "--node", name, "--nats", nats.url_for(name),
-                          *common)
-        self.processors = [node("processor", f"p{i}") for i in range(processors)]
-        self.edges = [node("edge", f"e{i}") for i in range(edges)]
-        first = self.processors[0]
-        for s, port in zip(self.all(), free_ports(processors + edges)):
-            s.port = port
-        for s in self.all()[1:]:
-            for name in ("operator-token", "shop-token", "customer-key"):
-                shutil.copyfile(first.path(name), s.path(name))
-            s.operator, s.shop = first.operator, first.shop
+        self.programs, self.common = programs, common
+        self.processors, self.edges = [], []
+        for i in range(processors):
+            self.processors.append(self._node("processor", f"p{i}"))
+        for i in range(edges):
+            self.edges.append(self._node("edge", f"e{i}"))
+
+    def _node(self, role, name):
+        node = Server(self.programs, "--role", role, "--node", name, "--nats",
+                      self.nats.url_for(name), *self.common)
+        node.port, = free_ports(1)
+        for first in self.processors[:1]:
+            for secret in ("operator-token", "shop-token", "customer-key"):
+                shutil.copyfile(first.path(secret), node.path(secret))
+            node.operator, node.shop = first.operator, first.shop
+        return node
+
+    def another_edge(self):
+        """Beside the others, while they serve."""
+        self.edges.append(self._node("edge", f"e{len(self.edges)}"))
+        return self.edges[-1].start()
+
+    @staticmethod
+    def lose_disk(processor):
+        processor.kill()
+        shutil.rmtree(processor.data)
+
+    @staticmethod
+    def restore(processor, source):
+        """Its data directory, from a backup of another's that runs."""
+        backup = processor.path("backup")
+        processor.tool("backup", source.data, backup)
+        processor.tool("restore", backup, processor.data)
+        shutil.rmtree(backup)
+
+    def caught_up(self, processor):
+        """It is ready, and has what another had then, however sales go on."""
+        eventually("it is ready", lambda: processor.request("GET", "/readyz").status == 200)
+        other = next(p for p in self.processors if p is not processor and p.process is not None)
+        def at(p):
+            return {s["partition"]: (s["generation"], s["message"])
+                    for s in p.request("GET", "/v1/cluster", p.operator).json["partitions"]}
+        then = at(other)
+        eventually("it has caught up", lambda: all(at(processor)[p] >= m for p, m in then.items()))
 
     def all(self):
         return self.processors + self.edges
@@ -213,6 +253,51 @@ class Cluster:
             for p in self.processors:
                 print(p.request("GET", "/v1/cluster", p.operator).json, flush=True)
             raise
+
+
+class InBackground:
+    """Works in a thread of its own, until it is left."""
+
+    def __init__(self, patience):
+        self.patience = patience
+        self.ending = threading.Event()
+        self.thread = threading.Thread(target=self._run)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *error):
+        self.ending.set()
+        self.thread.join(self.patience)
+
+
+class Rushes(InBackground):
+    """One sale after another, each with a crowd of its own and checked by it."""
+
+    def __init__(self, cluster, seed, url=None, attempts=1000):
+        super().__init__(15 * PATIENCE)
+        self.cluster, self.seed, self.url, self.attempts = cluster, seed, url, attempts
+        self.skus, self.failed = [], []
+
+    def _rush(self, sku):
+        stock = self.attempts * 15 // 100
+        return self.cluster.edges[0].rush(
+            "--sku", sku, "--create", f"stock={stock},hold=2", "--attempts", str(self.attempts),
+            "--customers", "300", "--rate", "250", "--repeats", "200", "--listings", "50",
+            "--connections", "64", "--seed", str(self.seed + len(self.skus)), "--until-settled",
+            "--expect-sold", str(stock), url=self.url)
+
+    def _run(self):
+        while not self.ending.is_set():
+            sku = f"rush-{len(self.skus)}"
+            self.skus.append(sku)
+            with ended(self._rush(sku)) as rush:
+                try:
+                    finish(rush)
+                except Exception as e:  # whatever it is, the test has to hear of it
+                    print(f"{time.strftime('%X')} {sku} failed: {e}", flush=True)
+                    self.failed.append(sku)
 
 
 class Balancer:

@@ -14,58 +14,14 @@ import statistics
 import threading
 import time
 
-from cluster import Balancer, Cluster, NatsServers
-from harness import PATIENCE, Case, Reply, ended, eventually, figure, finish, main, seed_of_this_run
+from cluster import Balancer, Cluster, InBackground, NatsServers, Rushes
+from harness import PATIENCE, Case, Reply, eventually, figure, main, seed_of_this_run
 from network import Network
 
 FAULTS = int(os.environ.get("FAIRSALE_FAULTS", "1"))
 SKU, OTHER = "probe", "opera"  # of two partitions
 STOCK = 200
 EDGES = {"edge0", "edge1"}
-
-
-class InBackground:
-    """Works in a thread of its own, until it is left."""
-
-    def __init__(self, patience):
-        self.patience = patience
-        self.ending = threading.Event()
-        self.thread = threading.Thread(target=self._run)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *error):
-        self.ending.set()
-        self.thread.join(self.patience)
-
-
-class Rushes(InBackground):
-    """One sale after another, each with a crowd of its own and checked by it."""
-
-    def __init__(self, cluster, balancer, seed):
-        super().__init__(15 * PATIENCE)
-        self.cluster, self.balancer, self.seed = cluster, balancer, seed
-        self.skus, self.failed = [], []
-
-    def _rush(self, sku):
-        return self.cluster.edges[0].rush(
-            "--sku", sku, "--create", "stock=150,hold=2", "--attempts", "1000", "--customers", "300",
-            "--rate", "250", "--repeats", "200", "--listings", "50", "--connections", "64", "--seed",
-            str(self.seed + len(self.skus)), "--until-settled", "--expect-sold", "150",
-            url=f"http://127.0.0.1:{self.balancer.plain_port}")
-
-    def _run(self):
-        while not self.ending.is_set():
-            sku = f"rush-{len(self.skus)}"
-            self.skus.append(sku)
-            with ended(self._rush(sku)) as rush:
-                try:
-                    finish(rush)
-                except Exception as e:  # whatever it is, the test has to hear of it
-                    print(f"{time.strftime('%X')} {sku} failed: {e}", flush=True)
-                    self.failed.append(sku)
 
 
 class Client(InBackground):
@@ -277,7 +233,8 @@ class Faults(Case):
             b = stack.enter_context(Balancer(c))
             b.open_sale(SKU, stock=STOCK, hold_seconds=3600)
             b.open_sale(OTHER, stock=1_000_000)
-            with Rushes(c, b, seed) as rushes, Buyer(b) as buyer, Reader(b) as reader:
+            with Rushes(c, seed, f"http://127.0.0.1:{b.plain_port}") as rushes, \
+                    Buyer(b) as buyer, Reader(b) as reader:
                 load = Load(c, nats, b, rushes, buyer, reader, network)
                 yield load, chance
                 load.whole()

@@ -5,9 +5,10 @@ import random
 import signal
 import time
 
-from cluster import Cluster, NatsServers, sku_id
+from cluster import Cluster, NatsServers, Rushes, sku_id
 from harness import Case, ended, eventually, figure, finish, main, seed_of_this_run
 
+OTHER = "demo"  # of another partition than "tour"
 KILLS = int(os.environ.get("FAIRSALE_KILLS", "1"))
 
 
@@ -117,8 +118,10 @@ class Clusters(Case):
         with NatsServers() as nats, Cluster(self.programs, nats) as c:
             a = c.edges[0]
             a.open_sale("tour", stock=1000, hold_seconds=60)
+            partition = sku_id("tour") % c.partitions
             for round in range(KILLS):
                 c.next_streams_ready()
+                generation, changes = self.told(c, partition)
                 leader = nats.leader(c.stream_of("tour"))
                 way = random.choice(["kill", "stop"])
                 if way == "kill":
@@ -136,6 +139,103 @@ class Clusters(Case):
                     leader.process.send_signal(signal.SIGCONT)
                 c.settled("tour")
                 self.assertLess(took, 5)
+                gone_over, more = self.told(c, partition)
+                self.assertGreater(gone_over, generation)
+                self.assertEqual([b - a for a, b in zip(changes, more)],
+                                 [gone_over - generation] * 3)
+
+    def told(self, cluster, partition):
+        """The generation of a partition's stream by the metrics of all processors, once it is the same,
+        and how often each has changed the stream."""
+        def of(p, name):
+            return p.metrics()[f'fairsale_cluster_{name}{{partition="{partition}"}}']
+        def same():
+            first, *others = [(of(p, "generation"), of(p, "stopped"), of(p, "lag_generations"))
+                              for p in cluster.processors]
+            return [first] if all(o == first for o in others) else None
+        (generation, stopped, lag), = eventually("all tell the same generation", same)
+        self.assertEqual((stopped, lag), (0, 0))
+        return generation, [of(p, "stream_changes_total") for p in cluster.processors]
+
+    def test_nodes_come_and_are_replaced_while_sales_go_on(self):
+        with NatsServers() as nats, Cluster(self.programs, nats, edges=1) as c:
+            p0, p1, p2 = c.processors
+            a, = c.edges
+            a.open_sale("tour", hold_seconds=60)
+            bought = a.buy("tour", "ann", "k")
+            with Rushes(c, seed_of_this_run(), attempts=250) as rushes:
+                b = c.another_edge()
+                self.assertEqual(b.buy("tour", "ann", "k").json, bought.json)
+                self.assertEqual(b.buy("tour", "ben", "k").status, 201)
+                self.assertEqual(p0.metrics()['fairsale_cluster_nodes{role="edge"}'], 2)
+
+                c.lose_disk(p2)
+                c.restore(p2, p0)
+                p2.start()
+                c.caught_up(p2)
+                # The streams still begin with their first messages, which is as good as a backup.
+                c.lose_disk(p1)
+                p1.start()
+                c.caught_up(p1)
+            self.assertEqual(rushes.failed, [])
+            for sku in ("tour", *rushes.skus):
+                c.settled(sku)
+            self.assertEqual(b.buy("tour", "ann", "k").json, bought.json)
+            for p in (p1, p2):
+                p.tool("diff", p0.data, p.data)
+                p.tool("audit", p.data)
+
+    def test_where_streams_have_gone_only_a_backup_makes_up_for_a_disk(self):
+        with NatsServers() as nats, Cluster(self.programs, nats, edges=1) as c:
+            p0, p1, p2 = c.processors
+            a, = c.edges
+            a.open_sale("tour", hold_seconds=60)  # of one partition; the other one has no sale
+            bought = a.buy("tour", "ann", "k")
+            c.next_streams_ready()
+            for partition in range(c.partitions):
+                nats.delete(f"FAIRSALE_LOG_{partition}_0")
+            # By way of the bridge between them.
+            for partition in range(c.partitions):
+                eventually("it goes over", lambda: self.told(c, partition)[0] == 2)
+                nats.delete(f"FAIRSALE_LOG_{partition}_1")
+            # Nor do they lend what they had in memory.
+            for p in (p0, p2):
+                p.kill()
+                p.start()
+
+            c.lose_disk(p1)
+            p1.launch()
+            p1.await_listening()
+            def waits(partition):
+                seen = p1.request("GET", "/v1/cluster", p1.operator).json["partitions"][partition]
+                return "from a backup of one of them" in (seen["waits"] or "")
+            eventually("it has heard of the others", lambda: waits(0) and waits(1))
+            ready = p1.request("GET", "/readyz")
+            self.assertEqual(ready.status, 503)
+            self.assertIn(b"generation 0 of its stream is gone", ready.body)
+            self.assertEqual([s for s in nats.streams() if s.endswith(("_0", "_1"))], [])
+            self.assertEqual(p1.metrics()['fairsale_cluster_lag_generations{partition="0"}'], 2)
+            self.assertIn("waits: generation 0", self.status(c, code=1))
+
+            c.lose_disk(p1)
+            c.restore(p1, p0)
+            p1.start()
+            c.caught_up(p1)
+            self.assertEqual(a.buy("tour", "ann", "k").json, bought.json)
+            self.assertEqual(a.buy("tour", "ben", "k").status, 201)
+            c.settled("tour")
+            a.open_sale(OTHER)
+            c.settled(OTHER)
+            eventually("the process without a log is forgotten", lambda: all(
+                s.metrics()['fairsale_cluster_nodes{role="processor"}'] == 3 for s in c.all()))
+            self.assertIn("goes on", self.status(c, "--heads", "tour", "--heads", OTHER))
+            for p in (p1, p2):
+                p.tool("diff", p0.data, p.data)
+
+    def status(self, cluster, *arguments, code=0):
+        edge = cluster.edges[0]
+        return edge.tool("cluster", "status", *(s.url for s in cluster.all()), "--token-file",
+                         edge.path("operator-token"), *arguments, code=code)
 
 
 if __name__ == "__main__":

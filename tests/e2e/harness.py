@@ -123,9 +123,12 @@ class Server:
             self.process = subprocess.Popen(self.command(), stdout=subprocess.PIPE, stderr=log,
                                             env=environment, **self.popen)
 
-    def await_ready(self):
+    def await_listening(self):
         line = self._first_line()
         self.port = int(line.rsplit(":", 1)[1])
+
+    def await_ready(self):
+        self.await_listening()
         eventually("the server is ready", self._ready)
         return self
 
@@ -238,6 +241,13 @@ class Server:
                              {"customer": customer, "ttl_seconds": ttl})
         assert reply.status == 201, reply
         return reply.json["token"]
+
+    def metrics(self):
+        """What it tells Prometheus: the value by name and labels, as they are written."""
+        reply = self.request("GET", "/metrics", self.operator)
+        assert reply.status == 200, reply
+        lines = [line for line in reply.body.decode().splitlines() if not line.startswith("#")]
+        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
 
     def audit_head(self, sku):
         reply = self.request("GET", f"/v1/sales/{sku}/audit-head", self.operator)

@@ -7,7 +7,11 @@ namespace fairsale::cli {
 namespace {
 
 PartitionSeen at(std::uint64_t generation, std::uint64_t message, std::string stopped = {}) {
-  return {.partition = 0, .generation = generation, .message = message, .stopped = stopped};
+  return {.partition = 0,
+          .generation = generation,
+          .message = message,
+          .stopped = stopped,
+          .waits = {}};
 }
 
 NodeSeen node(const char* name, std::vector<PartitionSeen> partitions) {
@@ -22,9 +26,9 @@ NodeSeen node(const char* name, std::vector<PartitionSeen> partitions) {
 TEST(ClusterStatus, IsReadFromWhatANodeAnswers) {
   const auto a = parse_cluster(
       R"({"node":"p0","id":"1f","role":"processor","not_ready":"partition 1 is stopped: gone",)"
-      R"("partitions":[{"partition":1,"generation":2,"message":17,"stopped":"gone"}],)"
+      R"("partitions":[{"partition":1,"generation":2,"message":17,"stopped":"gone","waits":null}],)"
       R"("others":[{"node":"p1","id":"2f","role":"processor","partitions":)"
-      R"([{"partition":1,"generation":2,"message":19,"stopped":null}]}]})");
+      R"([{"partition":1,"generation":2,"message":19,"stopped":null,"waits":"reads"}]}]})");
   ASSERT_TRUE(a) << a.error().message;
   EXPECT_EQ(a->node.name, "p0");
   EXPECT_EQ(a->node.not_ready, "partition 1 is stopped: gone");
@@ -33,6 +37,7 @@ TEST(ClusterStatus, IsReadFromWhatANodeAnswers) {
   EXPECT_EQ(a->node.partitions[0].stopped, "gone");
   ASSERT_EQ(a->others.size(), 1u);
   EXPECT_EQ(a->others[0].partitions[0].message, 19u);
+  EXPECT_EQ(a->others[0].partitions[0].waits, "reads");
   for (const char* wrong :
        {"", "{}", "[]", R"({"node":"p0","id":"1f","role":"edge","not_ready":null})",
         R"({"node":1,"id":"1f","role":"edge","not_ready":null,"partitions":[],"others":[]})"}) {
@@ -75,6 +80,12 @@ TEST(ClusterStatus, IsNotWellWhenSomethingIsStoppedNotReadyOrNotThere) {
   waits.add("http://a", {not_ready, {}});
   EXPECT_FALSE(waits.well());
   EXPECT_NE(waits.text().find("no: NATS is not connected"), std::string::npos) << waits.text();
+  ClusterStatus behind;
+  NodeSeen reads = node("p1", {at(0, 1)});
+  reads.partitions[0].waits = "it has to read the next stream first";
+  behind.add("http://a", {ready, {reads}});
+  EXPECT_FALSE(behind.well());
+  EXPECT_NE(behind.text().find("waits: it has to"), std::string::npos) << behind.text();
   ClusterStatus gone;
   gone.add("http://a", {ready, {}});
   EXPECT_TRUE(gone.well());

@@ -47,7 +47,8 @@ bool take_node(const dom::element& object, NodeSeen& out) {
   for (const dom::element p : partitions) {
     PartitionSeen& seen = out.partitions.emplace_back();
     if (!take(p, "partition", seen.partition) || !take(p, "generation", seen.generation) ||
-        !take(p, "message", seen.message) || !take(p, "stopped", seen.stopped)) {
+        !take(p, "message", seen.message) || !take(p, "stopped", seen.stopped) ||
+        !take(p, "waits", seen.waits)) {
       return false;
     }
   }
@@ -175,7 +176,7 @@ bool ClusterStatus::well() const {
   for (const NodeSeen& n : nodes_) {
     if (!n.not_ready.empty()) return false;
     for (const PartitionSeen& p : n.partitions) {
-      if (!p.stopped.empty()) return false;
+      if (!p.stopped.empty() || !p.waits.empty()) return false;
     }
   }
   return std::all_of(heads_.begin(), heads_.end(),
@@ -208,12 +209,14 @@ std::string ClusterStatus::text() const {
       by_partition[p.partition].push_back({std::to_string(p.partition), name(n),
                                            std::to_string(p.generation), std::to_string(p.message),
                                            behind ? std::to_string(*behind) : "a generation",
-                                           p.stopped.empty() ? "no" : shown(p.stopped)});
+                                           !p.stopped.empty() ? "stopped: " + shown(p.stopped)
+                                           : !p.waits.empty() ? "waits: " + shown(p.waits)
+                                                              : "goes on"});
     }
   }
   if (!by_partition.empty()) {
     Table partitions;
-    partitions.row({"PARTITION", "NODE", "GENERATION", "MESSAGE", "LAG", "STOPPED"});
+    partitions.row({"PARTITION", "NODE", "GENERATION", "MESSAGE", "LAG", "STATE"});
     for (auto& [_, rows] : by_partition) {
       for (auto& cells : rows) partitions.row(std::move(cells));
     }
@@ -262,6 +265,7 @@ std::string ClusterStatus::json() const {
       const auto behind = lag(p);
       behind ? json.value(*behind) : json.null();
       text_or_null("stopped", p.stopped);
+      text_or_null("waits", p.waits);
       json.end_object();
     }
     json.end_array().end_object();

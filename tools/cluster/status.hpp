@@ -17,6 +17,7 @@ struct PartitionSeen {
   std::uint64_t generation = 0;
   std::uint64_t message = 0;
   std::string stopped;  // why; empty: it is not
+  std::string waits;    // likewise
 };
 
 struct NodeSeen {
@@ -63,7 +64,7 @@ class ClusterStatus {
   // Those that were asked, in that order, then those that were only heard of.
   const std::vector<NodeSeen>& nodes() const { return nodes_; }
 
-  // All that were asked are ready, no partition is stopped anywhere, and heads agree.
+  // All that were asked are ready, no partition is stopped or waits anywhere, and heads agree.
   bool well() const;
   // Messages behind the furthest of the partition; nothing when by a generation.
   std::optional<std::uint64_t> lag(const PartitionSeen&) const;
