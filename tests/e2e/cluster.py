@@ -245,7 +245,11 @@ class Cluster:
     def settled(self, sku):
         """All processors' heads of the sale, once they are equal."""
         def same():
-            heads = self.heads(sku)
+            replies = [p.request("GET", f"/v1/sales/{sku}/audit-head", p.operator)
+                       for p in self.processors if p.process is not None]
+            if any(r.status == 404 for r in replies):
+                return None  # it has not heard of the sale yet
+            heads = [r.json for r in replies]
             return heads[0] if all(h == heads[0] for h in heads) else None
         try:
             return eventually("all processors have the same", same)
