@@ -86,6 +86,17 @@ std::optional<Metadata> metadata_of(const char* reply) {
   return m;
 }
 
+// The last message that a consumer has sent, as its heartbeats say.
+std::optional<std::uint64_t> delivered_of(natsMsg* m) {
+  const char* text = nullptr;
+  std::uint64_t sequence = 0;
+  if (natsMsgHeader_Get(m, "Nats-Last-Stream", &text) != NATS_OK || text == nullptr ||
+      !parse(std::string_view(text), sequence)) {
+    return std::nullopt;
+  }
+  return sequence;
+}
+
 std::string leader_of(const jsClusterInfo* cluster) {
   return cluster != nullptr && cluster->Leader != nullptr ? cluster->Leader : "";
 }
@@ -103,6 +114,7 @@ enum class Kind : std::uint8_t {
   show,
   lacks,
   has,
+  unstored,
   nodes
 };
 
@@ -174,6 +186,8 @@ class NatsBus final : public Bus {
       const std::scoped_lock lock(mutex_);
       drop(following_[key].hearing);
       following_[key].heard.reset();
+      following_[key].last = next.sequence - 1;
+      following_[key].lost = false;
     }
     natsInbox* made = nullptr;
     if (natsStatus s = natsInbox_Create(&made); s != NATS_OK) {
@@ -213,6 +227,33 @@ class NatsBus final : public Bus {
     jsConsumerInfo_Destroy(info);
     if (s != NATS_OK) return nats_failure(fmt::format("the stream {} cannot be followed", name), s);
     return server;
+  }
+
+  bool lost(PartitionId p, std::uint16_t generation) const override {
+    const std::scoped_lock lock(mutex_);
+    const auto it = following_.find({p, generation});
+    return it != following_.end() && it->second.lost;
+  }
+
+  milliseconds quiet(PartitionId p, std::uint16_t generation) const override {
+    const std::scoped_lock lock(mutex_);
+    const auto it = following_.find({p, generation});
+    if (it == following_.end() || !it->second.message) return milliseconds::max();
+    return std::chrono::duration_cast<milliseconds>(steady_clock::now() - *it->second.message);
+  }
+
+  std::string heard(PartitionId p, std::uint16_t generation) const override {
+    const std::scoped_lock lock(mutex_);
+    const auto it = following_.find({p, generation});
+    if (it == following_.end()) return "it is not followed";
+    const auto ago = [](const auto& moment) {
+      return moment ? fmt::format("{} ms ago", std::chrono::duration_cast<milliseconds>(
+                                                   steady_clock::now() - *moment)
+                                                   .count())
+                    : std::string("never");
+    };
+    return fmt::format("its consumer spoke {}, its leader {}", ago(it->second.heard),
+                       ago(it->second.led));
   }
 
   void leave(PartitionId p, std::uint16_t generation) override {
@@ -313,6 +354,9 @@ class NatsBus final : public Bus {
   void publish_has(NodeId node, std::span<const std::byte> bytes) override {
     publish(fmt::format("fairsale.has.{:x}", node.value), bytes);
   }
+  void publish_unstored(PartitionId p) override {
+    publish(fmt::format("fairsale.unstored.{}", p.value), {});
+  }
   void publish_heartbeat(std::span<const std::byte> bytes) override { publish(kNodes, bytes); }
 
   Result<void> hear_origin(NodeId origin) override {
@@ -344,6 +388,10 @@ class NatsBus final : public Bus {
   Result<void> hear_show() override {
     return hear(kShow, nullptr, {.bus = this, .kind = Kind::show});
   }
+  Result<void> hear_unstored(PartitionId p) override {
+    return hear(fmt::format("fairsale.unstored.{}", p.value), nullptr,
+                {.bus = this, .kind = Kind::unstored, .partition = p});
+  }
   Result<void> hear_heartbeats() override {
     return hear(kNodes, nullptr, {.bus = this, .kind = Kind::nodes});
   }
@@ -371,6 +419,9 @@ class NatsBus final : public Bus {
     std::shared_ptr<Subscribed> hearing;
     std::optional<steady_clock::time_point> heard;  // its consumer
     std::optional<steady_clock::time_point> led;    // a leader of the stream
+    std::optional<steady_clock::time_point> message;
+    std::uint64_t last = 0;  // message that came
+    bool lost = false;       // messages behind it
   };
 
   static void on_error(natsConnection*, natsSubscription*, natsStatus s, void*) {
@@ -463,19 +514,27 @@ class NatsBus final : public Bus {
       case Kind::show: return listener_.on_show();
       case Kind::lacks: return listener_.on_lacks(bytes_of(m));
       case Kind::has: return listener_.on_has(bytes_of(m));
+      case Kind::unstored: return listener_.on_unstored(h.partition);
       case Kind::nodes: return listener_.on_heartbeat(bytes_of(m));
     }
   }
 
   void heard_message(const Hearing& h, natsMsg* m) {
+    const char* reply = natsMsg_GetReply(m);
+    const auto metadata = metadata_of(reply);
     {
       const std::scoped_lock lock(mutex_);
       const auto it = following_.find({h.partition, h.generation});
       if (it == following_.end() || h.over) return;
-      it->second.heard = steady_clock::now();
+      Following& f = it->second;
+      f.heard = steady_clock::now();
+      if (metadata) {
+        f.message = f.heard;
+        f.last = metadata->sequence;
+      } else if (const auto delivered = delivered_of(m)) {
+        f.lost = f.lost || *delivered > f.last;
+      }
     }
-    const char* reply = natsMsg_GetReply(m);
-    const auto metadata = metadata_of(reply);
     if (!metadata) {
       // A heartbeat, or the question whether we keep up: the answer says that all before it has
       // been taken.

@@ -11,6 +11,7 @@
 //   fairsale.show                                       a request to show all of them
 //   fairsale.lacks.P                                    a request for messages of P's stream
 //   fairsale.has.NODE                                   one of them
+//   fairsale.unstored.P                                 a batch of P is not stored, for too long
 //   fairsale.nodes                                      heartbeats
 //
 // Streams are made when they are not there, and never altered. Everything else is lost when nobody
@@ -56,6 +57,7 @@ class BusListener {
   virtual void on_show() = 0;
   virtual void on_lacks(std::span<const std::byte>) = 0;
   virtual void on_has(std::span<const std::byte>) = 0;
+  virtual void on_unstored(cluster::PartitionId) = 0;
   virtual void on_heartbeat(std::span<const std::byte>) = 0;
   virtual void on_connection(bool up) = 0;
 
@@ -89,6 +91,13 @@ class Bus {
   // has said nothing yet.
   virtual std::chrono::milliseconds silent(cluster::PartitionId,
                                            std::uint16_t generation) const = 0;
+  // Whether messages of it were lost on the way here: what was under way when a connection broke
+  // does not come again.
+  virtual bool lost(cluster::PartitionId, std::uint16_t generation) const = 0;
+  // How long no message came from it.
+  virtual std::chrono::milliseconds quiet(cluster::PartitionId, std::uint16_t generation) const = 0;
+  // How silent it is, in words, for the log.
+  virtual std::string heard(cluster::PartitionId, std::uint16_t generation) const = 0;
   // The server that leads a stream; empty when there is none now, nothing when NATS is one server.
   virtual Result<std::optional<std::string>> leader(cluster::PartitionId,
                                                     std::uint16_t generation) = 0;
@@ -113,6 +122,7 @@ class Bus {
   virtual void ask_to_show() = 0;
   virtual void publish_lacks(cluster::PartitionId, std::span<const std::byte>) = 0;
   virtual void publish_has(cluster::NodeId, std::span<const std::byte>) = 0;
+  virtual void publish_unstored(cluster::PartitionId) = 0;
   virtual void publish_heartbeat(std::span<const std::byte>) = 0;
 
   // What this node listens to.
@@ -122,6 +132,7 @@ class Bus {
   virtual Result<void> hear_has(cluster::NodeId) = 0;
   virtual Result<void> hear_shown() = 0;
   virtual Result<void> hear_show() = 0;
+  virtual Result<void> hear_unstored(cluster::PartitionId) = 0;
   virtual Result<void> hear_heartbeats() = 0;
 
   // After this nobody is called any more.

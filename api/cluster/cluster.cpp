@@ -25,13 +25,17 @@ constexpr milliseconds kAlive{1'500};  // since a heartbeat
 constexpr milliseconds kHears{450};    // likewise, of any processor
 // Of streams, which speak four times a second.
 constexpr milliseconds kStreamSilence{1'250};  // then it is given up, if the next one is ready
+constexpr milliseconds kStreamQuiet{1'000};    // no message, while somebody's batch is not stored
+constexpr milliseconds kComplaint{500};        // how long that counts
 constexpr milliseconds kSilence{2'000};        // then it is followed anew
+constexpr milliseconds kStuck{2'000};          // likewise, when it has less than others have had
 constexpr milliseconds kNextSilence{700};      // of one that is ready no longer
 constexpr milliseconds kNotFollowed{4'000};    // in vain
 constexpr milliseconds kFirstWord{750};
 constexpr milliseconds kLookForWord{20};
 constexpr milliseconds kSuspectAgain{10'000};
 constexpr milliseconds kBridge{3'000};  // that the stream behind a bridge is ready
+constexpr milliseconds kWarnAgain{1'000};
 constexpr milliseconds kSayAgain{400};
 constexpr milliseconds kAskAgain{100};
 constexpr milliseconds kLookAgain{5'000};  // at who leads streams
@@ -114,6 +118,9 @@ Result<std::unique_ptr<Cluster>> Cluster::join(ClusterOptions options, Engine& e
     self->member_of(p).set_generation(p, at.generation);
     if (auto ok = self->bus_->hear_queries(p); !ok) return tl::unexpected(ok.error());
     if (auto ok = self->bus_->hear_lacks(p); !ok) return tl::unexpected(ok.error());
+  }
+  for (const auto& [p, _] : self->attachments_) {
+    if (auto ok = self->bus_->hear_unstored(p); !ok) return tl::unexpected(ok.error());
   }
   if (auto ok = self->bus_->hear_has(self->me_); !ok) return tl::unexpected(ok.error());
   if (auto ok = self->bus_->hear_show(); !ok) return tl::unexpected(ok.error());
@@ -204,6 +211,18 @@ void Cluster::beat() {
   processors_alive_ = processors;
 }
 
+// Whether enough processors for a cut are there just now. Who is cut off from them need not promise
+// anything: it may be alone in hearing nothing.
+bool Cluster::heard_enough() const {
+  const auto now = steady_clock::now();
+  const std::scoped_lock lock(mutex_);
+  const auto heard = std::count_if(peers_.begin(), peers_.end(), [&](const auto& p) {
+    return p.second.said.processor && now - p.second.heard <= kHears;
+  });
+  return 1 + static_cast<std::size_t>(heard) >=
+         cluster::enough_to_know(options_.processors, options_.durable_on);
+}
+
 std::optional<cluster::Follower::State> Cluster::state_of(PartitionId p) const {
   return members_[p.value % members_.size()]->partition(p);
 }
@@ -282,12 +301,22 @@ void Cluster::change_stream(PartitionId p, const cluster::Follower::State& s, co
     }
     return;
   }
-  if (!a.next.attached || bus_->silent(p, next) > kNextSilence) return;
-  const bool silent = a.now.attached ? bus_->silent(p, a.generation) > kStreamSilence
-                                     : now - a.now.since > kNotFollowed;
+  const bool unstored =
+      now - a.unstored < kComplaint && bus_->quiet(p, a.generation) > kStreamQuiet;
+  const bool silent = unstored || (a.now.attached ? bus_->silent(p, a.generation) > kStreamSilence
+                                                  : now - a.now.since > kNotFollowed);
+  if (!a.next.attached || bus_->silent(p, next) > kNextSilence) {
+    if (silent && passed(change.warned, kWarnAgain)) {
+      spdlog::warn("Partition {}: its stream at {} is silent, and {}", p.value, a.now.server,
+                   a.next.attached ? fmt::format("so is the next one at {}: {}", a.next.server,
+                                                 bus_->heard(p, next))
+                                   : "there is no next one yet");
+    }
+    return;
+  }
   const bool crossed = replicated(next) && rank_ == 0 && now - a.next.since > kBridge;
-  if (!s.promised() &&
-      (!s.promises.empty() || ((silent || crossed) && passed(change.suspected, kSuspectAgain)))) {
+  if (!s.promised() && (!s.promises.empty() || (((silent && heard_enough()) || crossed) &&
+                                                passed(change.suspected, kSuspectAgain)))) {
     if (auto ok = records_->put(p, {std::max(next, s.promised_for), s.began, {}}); !ok) {
       spdlog::error("Partition {}: {}", p.value, ok.error().message);
       return;
@@ -343,12 +372,18 @@ void Cluster::attach(PartitionId p) {
   std::string server_now;
   std::string server_next;
   const auto next = static_cast<std::uint16_t>(generation + 1);
+  const Position others = furthest_of_others(p);
   {
     const std::scoped_lock lock(mutex_);
     if (stopping_) return;
     Attachment& a = attachments_[p];
     if (a.generation != generation) return;  // the keeper sees it first
+    // A consumer may stop delivering and still say that it is there.
+    if (std::exchange(a.position, state->position) != state->position) a.moved = now;
+    const bool stuck = state->position < others && now - a.moved > kStuck;
+    if (stuck) a.moved = now;
     const auto wanted = [&](Consumer& c, std::uint16_t g, bool gap) {
+      gap = gap || stuck || bus_->lost(p, g);
       if (c.attached && !gap && bus_->silent(p, g) < kSilence) return false;
       if (now - c.tried < kTryAgain) return false;
       c.tried = now;
@@ -669,6 +704,13 @@ void Cluster::on_lacks(std::span<const std::byte> bytes) {
 void Cluster::on_has(std::span<const std::byte> bytes) {
   const auto m = parse_has(bytes);
   if (m && m->partition.value < options_.partitions) member_of(m->partition).lent(*m);
+}
+
+void Cluster::on_unstored(PartitionId p) {
+  const std::scoped_lock lock(mutex_);
+  if (const auto it = attachments_.find(p); it != attachments_.end()) {
+    it->second.unstored = steady_clock::now();
+  }
 }
 
 void Cluster::on_heartbeat(std::span<const std::byte> bytes) {

@@ -72,6 +72,7 @@ class Cluster final : public BusListener {
   void on_show() override;
   void on_lacks(std::span<const std::byte>) override;
   void on_has(std::span<const std::byte>) override;
+  void on_unstored(cluster::PartitionId) override;
   void on_heartbeat(std::span<const std::byte>) override;
   void on_connection(bool up) override;
 
@@ -92,14 +93,18 @@ class Cluster final : public BusListener {
   struct Attachment {
     std::uint16_t generation = 0;
     Consumer now;
-    Consumer next;              // of the next generation
-    std::string trouble;        // why it waits, when it does
-    TimePoint looked{};         // at who leads its streams
+    Consumer next;         // of the next generation
+    std::string trouble;   // why it waits, when it does
+    TimePoint looked{};    // at who leads its streams
+    TimePoint unstored{};  // somebody's batch was, the last time
+    cluster::Position position;
+    TimePoint moved{};          // that position
     std::uint64_t changes = 0;  // of the generation
   };
   // What the keeper has done about a partition, and when.
   struct Change {
     bool told = false;  // that it has stopped
+    TimePoint warned{};
     TimePoint suspected{};
     TimePoint promised{};
     TimePoint enough{};  // promises were there
@@ -136,6 +141,7 @@ class Cluster final : public BusListener {
     return options_.bus.streams.replicas > 1 && !is_bridge(generation);
   }
   std::vector<Heartbeat> alive() const;
+  bool heard_enough() const;
   std::optional<cluster::Follower::State> state_of(cluster::PartitionId) const;
 
   const ClusterOptions options_;

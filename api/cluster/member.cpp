@@ -37,6 +37,8 @@ constexpr std::size_t kLentAtOnce = 256;
 constexpr Duration kLookEvery{20};
 constexpr Duration kIdle{1'000};
 constexpr Duration kAskAgain{400};
+constexpr Duration kStoredWithin{1'000};  // batches
+constexpr Duration kComplainEvery{200};
 
 Duration later(Duration now, Duration by) { return Duration{now.value + by.value}; }
 
@@ -90,7 +92,7 @@ void Member::publish(MemberDesk& desk) {
       const auto number = gate_.await(now);
       if (!number) break;
       builder_.begin(sku, options_.origin);
-      Batch batch{sku, generations_[partition.value], {}};
+      Batch batch{sku, generations_[partition.value], now, false, {}};
       while (done < q.waiting.size() && builder_.count() < kEventsPerBatch &&
              builder_.add(q.waiting[done].first)) {
         batch.replies.push_back(q.waiting[done++].second);
@@ -157,7 +159,12 @@ void Member::lose(BatchNumber number, bool sent, MemberDesk& desk) {
 }
 
 void Member::handle(const Stored& s, MemberDesk& desk) {
-  if (s.position) return heard(s.number, gate_.stored(s.number, *s.position), desk);
+  if (s.position) {
+    if (const auto it = batches_.find(s.number.value); it != batches_.end()) {
+      it->second.stored = true;
+    }
+    return heard(s.number, gate_.stored(s.number, *s.position), desk);
+  }
   // It is in no stream, and will not be.
   gate_.forget(s.number);
   lose(s.number, false, desk);
@@ -213,6 +220,23 @@ void Member::ask_again(MemberDesk& desk) {
     (void)bus_.publish_query(f.partition, options_.origin, number, f.query);
     f.ask_again = later(now, kAskAgain);
   }
+}
+
+// A stream that has a leader, but not enough replicas, takes batches and does not store them. Only
+// who has sent one can tell.
+void Member::complain() {
+  const Duration now = clock_.now().steady;
+  if (batches_.empty() || now < next_complaint_) return;
+  next_complaint_ = later(now, kComplainEvery);
+  std::set<PartitionId> unstored;
+  for (const auto& [_, batch] : batches_) {
+    const PartitionId p = options_.partitions.of(batch.sku);
+    if (!batch.stored && later(batch.published, kStoredWithin) < now &&
+        batch.generation == generations_[p.value]) {
+      unstored.insert(p);
+    }
+  }
+  for (const PartitionId p : unstored) bus_.publish_unstored(p);
 }
 
 void Member::handle(const Replied& r, MemberDesk& desk) {
@@ -492,6 +516,7 @@ Result<TurnReport> Member::turn(MemberDesk& desk) {
   follow_generations(desk);
   gate_.expire(now, [&](BatchNumber n) { lose(n, true, desk); });
   ask_again(desk);
+  complain();
   publish(desk);
   requests_under_way_ = waiting_ + in_batches_ + forwarded_.size();
   return report;

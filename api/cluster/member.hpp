@@ -179,6 +179,8 @@ class Member {
   struct Batch {
     SkuId sku;
     std::uint16_t generation = 0;
+    Duration published;
+    bool stored = false;
     std::vector<Reply> replies;
   };
   struct Forwarded {
@@ -206,6 +208,7 @@ class Member {
   void list(SkuId, Queue&);
   void publish(MemberDesk&);
   void ask_again(MemberDesk&);
+  void complain();
   void tick();
   void keep(std::size_t from, std::size_t to);
   void follow_generations(MemberDesk&);
@@ -269,6 +272,7 @@ class Member {
   bool shows_all_ = false;  // and says so once to_show_ is empty
   std::vector<SkuId> overdue_;
   Duration next_tick_{0};
+  Duration next_complaint_{0};
 };
 
 }  // namespace fairsale::api

@@ -94,6 +94,7 @@ class RocksLog : public EventLog {
   Result<bool> ends_a_block(SkuId sku, Seq seq, const Digest&) const;
   Result<void> take_back(const SkuHead&, rocksdb::WriteBatch&) const;
   std::string describe(SkuId sku) const;
+  rocksdb::Status write(rocksdb::WriteBatch&) const;
   std::uint64_t last_sequence_of(const rocksdb::WriteBatch&) const;
   tl::unexpected<Error> die(Error);
 
@@ -517,6 +518,13 @@ std::uint64_t RocksLog::last_sequence_of(const rocksdb::WriteBatch& batch) const
   return last;
 }
 
+// Returns after fdatasync.
+rocksdb::Status RocksLog::write(rocksdb::WriteBatch& batch) const {
+  rocksdb::WriteOptions wo;
+  wo.sync = true;
+  return database_.db->Write(wo, &batch);
+}
+
 // Adds to a batch what makes a SKU's log end at this head.
 Result<void> RocksLog::take_back(const SkuHead& to, rocksdb::WriteBatch& batch) const {
   const std::unique_ptr<rocksdb::Iterator> it(
@@ -565,9 +573,7 @@ Result<void> RocksLog::shorten(std::span<const SkuHead> heads) {
       newest.push_back({h.sku, h.head.seq, h.head.digest});
     }
   }
-  rocksdb::WriteOptions wo;
-  wo.sync = true;
-  if (const rocksdb::Status s = database_.db->Write(wo, &batch); !s.ok()) {
+  if (const rocksdb::Status s = write(batch); !s.ok()) {
     return die(rocks_failure("cannot shorten the log", s).value());
   }
   {
@@ -617,9 +623,7 @@ Result<void> RocksLog::append(std::span<const BlockWrite> blocks) {
         .PermitUncheckedError();
   }
 
-  rocksdb::WriteOptions wo;
-  wo.sync = true;
-  if (const rocksdb::Status s = database_.db->Write(wo, &batch); !s.ok()) {
+  if (const rocksdb::Status s = write(batch); !s.ok()) {
     return die(rocks_failure("cannot commit to the log", s).value());
   }
   // A commit that shared a group with a failed one, or came after it, is not to be relied on.

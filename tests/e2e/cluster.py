@@ -107,15 +107,24 @@ class NatsServers:
         done = self.servers[0].call(f"$JS.API.STREAM.DELETE.{stream}")
         assert done.get("success"), done
 
-    def leader(self, stream):
-        """The server that leads the stream; None while there is none."""
+    def _about(self, stream):
+        """What its leader says of the stream; nothing while there is none."""
         for s in self.servers:
             with contextlib.suppress(OSError, AssertionError):
-                info = s.call(f"$JS.API.STREAM.INFO.{stream}", patience=1)
-                name = info.get("cluster", {}).get("leader")
-                if name:
-                    return self.servers[int(name[1:])]
-        return None
+                about = s.call(f"$JS.API.STREAM.INFO.{stream}", patience=1).get("cluster", {})
+                if about.get("leader"):
+                    return about
+        return {}
+
+    def leader(self, stream):
+        """The server that leads the stream; None while there is none."""
+        about = self._about(stream)
+        return self.servers[int(about["leader"][1:])] if about else None
+
+    def replicated(self, stream):
+        """Whether all servers that have it have all of it."""
+        about = self._about(stream)
+        return bool(about) and all(r.get("current") for r in about.get("replicas") or [])
 
 
 class Cluster:
@@ -217,6 +226,8 @@ class Cluster:
                 now, then = (self.nats.leader(f"FAIRSALE_LOG_{partition}_{n}") for n in (g, g + 1))
                 if now is None or then is None:
                     return f"a stream of partition {partition} from generation {g} has no leader"
+                if not self.nats.replicated(f"FAIRSALE_LOG_{partition}_{g}"):
+                    return f"the stream of partition {partition} lacks replicas"
                 if now is then:
                     return (f"n{self.nats.servers.index(now)} leads both streams of partition "
                             f"{partition} from generation {g}")

@@ -130,17 +130,22 @@ class Load:
         self.others = 0
 
     def _ready(self):
-        with contextlib.suppress(OSError):  # a processor may start again by itself
+        with contextlib.suppress(OSError):  # a processor may start again by itself, here as below
             return all(s.request("GET", "/readyz").status == 200 for s in self.cluster.all())
         return False
+
+    def _position(self, processor, sku):
+        with contextlib.suppress(OSError):
+            reply = processor.request("GET", f"/v1/sales/{sku}/audit-head", processor.operator)
+            if reply.status == 200:
+                return reply.json["position"]
+        return 0
 
     def _have_what_one_has(self):
         """All processors have at least what some processor has now. They are never equal for long."""
         for sku in (SKU, *self.rushes.skus[-2:]):
             def positions(sku=sku):
-                replies = [p.request("GET", f"/v1/sales/{sku}/audit-head", p.operator)
-                           for p in self.cluster.processors]
-                return [r.json["position"] if r.status == 200 else 0 for r in replies]
+                return [self._position(p, sku) for p in self.cluster.processors]
             most = max(positions())
             eventually(f"all have {most} events of {sku}", lambda: min(positions()) >= most)
 
