@@ -383,13 +383,13 @@ void Cluster::attach(PartitionId p) {
     const bool stuck = state->position < others && now - a.moved > kStuck;
     if (stuck) a.moved = now;
     const auto wanted = [&](Consumer& c, std::uint16_t g, bool gap) {
-      gap = gap || stuck || bus_->lost(p, g);
+      gap = gap || bus_->lost(p, g);
       if (c.attached && !gap && bus_->silent(p, g) < kSilence) return false;
       if (now - c.tried < kTryAgain) return false;
       c.tried = now;
       return true;
     };
-    wants_next = wanted(a.next, next, state->next_gap && !state->cut);
+    wants_next = wanted(a.next, next, (state->next_gap || stuck) && !state->cut);
     looks = a.now.attached && a.next.attached && now - a.looked > kLookAgain;
     if (looks) a.looked = now;
     server_now = a.now.server;
@@ -397,7 +397,7 @@ void Cluster::attach(PartitionId p) {
     // Once somebody has promised to leave this stream, all do, but for what they lack up to the
     // cut.
     wants_now = ((!state->promised() && state->promises.empty()) || state->cut) &&
-                wanted(a.now, generation, state->gap);
+                wanted(a.now, generation, state->gap || stuck);
   }
   // Leaders change by themselves too, and a consumer is to be where its stream's leader is.
   if (looks) {

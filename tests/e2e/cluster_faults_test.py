@@ -220,6 +220,14 @@ class Load:
             time.sleep(chance.uniform(1, 6))
             self.network.heal()
 
+    def slow(self, kind, name, most, chance):
+        """Its connections are 20 to 200 ms late for 1 to 4 s, and then they break."""
+        with self.fault(f"{kind} far away", most):
+            self.network.slow_down(name, chance.uniform(0.02, 0.2))
+            time.sleep(chance.uniform(1, 4))
+            self.network.heal()
+            self.network.break_off(name)
+
     def restart(self, kind, what, most, stop):
         with self.fault(f"{kind} restarted", most):
             stop()
@@ -312,6 +320,13 @@ class Faults(Case):
                 # A machine with one of each.
                 i = chance.choice([0, 1])
                 load.cut("a machine", [f"n{i}", f"p{i}", f"e{i}"], most=5, chance=chance)
+
+    def test_slow_and_broken_connections(self):
+        with self.load(partitions=True) as (load, chance):
+            for _ in range(FAULTS):
+                load.slow("an edge", chance.choice(["e0", "e1"]), most=2, chance=chance)
+                load.slow("a processor", chance.choice(["p0", "p1", "p2"]), most=5, chance=chance)
+                load.slow("a NATS server", chance.choice(["n0", "n1", "n2"]), most=5, chance=chance)
 
     def test_everything_restarted_one_after_another(self):
         with self.load() as (load, _):

@@ -1,9 +1,10 @@
 """A network that can be cut: TCP connections through proxies on loopback, each between two that are
 named. While some are cut off, which still reach each other, nothing they send arrives elsewhere, and
 nothing reaches them; no connection is closed. What was cut is closed when it heals, as a host does that
-has been away for too long."""
+has been away for too long. Connections can be slow, too, and break."""
 
 import asyncio
+import collections
 import socket
 import threading
 
@@ -16,6 +17,8 @@ class Side(asyncio.Protocol):
     def __init__(self, link, other=None):
         self.link, self.other, self.transport = link, other, None
         self.early = []  # what came before the other end was there
+        self.late = collections.deque()
+        self.due = 0
 
     def connection_made(self, transport):
         self.transport = transport
@@ -41,7 +44,17 @@ class Side(asyncio.Protocol):
             return
         if self.other.transport is None:
             self.early.append(data)
+        elif self.late or self.link.delay():
+            loop = asyncio.get_running_loop()
+            self.late.append(data)
+            self.due = max(self.due, loop.time() + self.link.delay())
+            loop.call_at(self.due, self._pass_on)
         else:
+            self.other.transport.write(data)
+
+    def _pass_on(self):
+        data = self.late.popleft()
+        if not self.link.is_cut() and self.other.transport is not None:
             self.other.transport.write(data)
 
     def pause_writing(self):
@@ -64,6 +77,9 @@ class Link:
         self.network, self.names, self.port = network, names, port
         self.sides = set()
 
+    def delay(self):
+        return self.network.delay if self.network.slow & self.names else 0
+
     def is_cut(self):
         return len(self.network.away & self.names) == 1
 
@@ -72,6 +88,7 @@ class Network:
     def __init__(self):
         self.links = []
         self.away = set()
+        self.slow, self.delay = set(), 0
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever)
 
@@ -108,10 +125,26 @@ class Network:
             self.away = set(names)
         self._do(cut())
 
+    def slow_down(self, name, seconds):
+        """What this one sends and gets is so late from now on."""
+        async def slow_down():
+            self.slow, self.delay = {name}, seconds
+        self._do(slow_down())
+
+    def break_off(self, name):
+        """All its connections end; others can be made at once."""
+        async def break_off():
+            for link in self.links:
+                if name in link.names:
+                    for side in list(link.sides):
+                        side.transport.abort()
+        self._do(break_off())
+
     def heal(self):
         async def heal():
             cut = [link for link in self.links if link.is_cut()]
             self.away = set()
+            self.slow = set()
             for link in cut:
                 for side in list(link.sides):
                     side.transport.abort()
