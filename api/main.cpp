@@ -108,8 +108,8 @@ int main(int argc, char** argv) {
         std::signal(SIGTERM, SIG_DFL);
       },
       [&] {
-        anew = true;
-        ::kill(::getpid(), SIGTERM);
+        // A second signal would end it at once.
+        if (!anew.exchange(true)) ::kill(::getpid(), SIGTERM);
       });
   api::stop_logging();
   if (!served) {

@@ -20,11 +20,11 @@ constexpr std::chrono::microseconds kRoundPerStream{200};
 constexpr milliseconds kHeartbeat{10'000};
 constexpr milliseconds kLookEvery{2'000};   // at who waits
 constexpr milliseconds kLookAgain{30'000};  // at others, unless there is a message
-// Of one turn.
+// Of one turn, which sends some ten microseconds at each frame: purchases wait for it.
 constexpr std::size_t kVisits = 1024;
 constexpr std::size_t kSaleFrames = 8;
 constexpr std::size_t kLooks = 128;
-constexpr std::size_t kTrayFrames = 256;
+constexpr std::size_t kTrayFrames = 16;
 // Unsent, a stream is sent no more messages: well below what ends it (http::Limits::stream_bytes).
 constexpr std::size_t kMuch = 65'536;
 constexpr milliseconds kGoOnEvery{20};  // who is behind is looked at

@@ -128,6 +128,11 @@ bool Follower::expected(State& s, const Delivered& m) {
                         ? m.position.sequence == s.position.sequence + 1
                         : m.position.sequence == 1;
   s.gap = !next;
+  if (next && m.position.generation != s.position.generation && !is_opening(m.bytes)) {
+    s.stopped =
+        fmt::format("generation {} of its stream has lost how it began", m.position.generation);
+    return false;
+  }
   return next;
 }
 

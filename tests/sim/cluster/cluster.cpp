@@ -679,6 +679,8 @@ class Life {
     if (s.promised() && !s.promises.contains(me) && (at_once || chance_.one_in(3))) {
       Bytes bytes;
       append_promise(bytes, {id, next, me, s.anchor.sequence});
+      say("processor {} promises generation {} of partition {}, and has {}", index(p), next,
+          id.value, s.anchor.sequence);
       tell(id, next, std::move(bytes));
     }
     const bool enough = s.promises.size() >= enough_to_know(processors_.size(), durable_on_);
