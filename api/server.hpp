@@ -15,8 +15,8 @@ inline constexpr std::string_view kVersion = FAIRSALE_VERSION;
 // was admitted is committed and answered, snapshots are taken, the store is closed. `on_ready` is
 // called with the bound port once requests are answered. Fails before that if anything cannot be
 // opened. When the log fails later the process ends at once with kLogFailedExit: whatever was not
-// durable is not acknowledged. `begin_anew` is called by some thread when the process should stop
-// and start again: it has to make `wait_for_stop` return.
+// durable is not acknowledged. `begin_anew` is called by some thread, perhaps again, when the
+// process should stop and start again: it has to make `wait_for_stop` return.
 Result<void> serve(const ServerConfig& config,
                    const std::function<void(std::uint16_t port, const Secrets&)>& on_ready,
                    const std::function<void()>& wait_for_stop,

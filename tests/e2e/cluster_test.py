@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import struct
 import time
 
 from cluster import Cluster, NatsServers, Rushes, sku_id
@@ -10,6 +11,21 @@ from harness import Case, ended, eventually, figure, finish, main, seed_of_this_
 
 OTHER = "demo"  # of another partition than "tour"
 KILLS = int(os.environ.get("FAIRSALE_KILLS", "1"))
+
+
+def crc32c(data):
+    crc = 0xffffffff
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+    return crc ^ 0xffffffff
+
+
+def forged(magic, partition, generation, *more):
+    """A message of docs/cluster.md that no node has sent."""
+    message = struct.pack(f"<4sHHII{len(more)}Q", magic, 1, 0, partition, generation, *more)
+    return message + struct.pack("<I", crc32c(message))
 
 
 class Clusters(Case):
@@ -112,6 +128,38 @@ class Clusters(Case):
                         for what in ("timeline", "orders")]
             eventually("what it has stored is what the others have",
                        lambda: stored(p) == stored(c.processors[0]))
+
+    def test_processors_start_again_by_themselves_without_what_lay_beyond_a_cut(self):
+        with NatsServers() as nats, Cluster(self.programs, nats) as c:
+            a = c.edges[0]
+            skus = ("probe", "opera")  # of both partitions
+            self.assertEqual({sku_id(sku) % c.partitions for sku in skus}, {0, 1})
+            for sku in skus:
+                a.open_sale(sku, stock=10, hold_seconds=60)
+                for i in range(5):
+                    self.assertEqual(a.buy(sku, f"c{i}", "k").status, 201)
+                c.settled(sku)
+            c.next_streams_ready()
+            pids = [p.process.pid for p in c.processors]
+            # Two processors that nobody has heard of promise less than these have.
+            with nats.servers[0].requests() as request:
+                for p in c.processors[0].request("GET", "/v1/cluster", a.operator).json["partitions"]:
+                    end, next = p["message"] - 2, p["generation"] + 1
+                    for message in (forged(b"FSCP", p["partition"], next, 1, end),
+                                    forged(b"FSCP", p["partition"], next, 2, end),
+                                    forged(b"FSCX", p["partition"], next)):
+                        request(f"fairsale.log.{p['partition']}.{next}", message)
+            for s in c.processors:
+                eventually("it has taken that back", lambda s=s: s.log.count("were taken back") == 2)
+                s.await_ready()
+            self.assertEqual([p.process.pid for p in c.processors], pids)
+            # It had been acknowledged, so the edges know of it and would prove the loss.
+            for s in c.edges:
+                s.kill()
+                s.start()
+            for sku in skus:
+                eventually("somebody buys again", lambda sku=sku: a.buy(sku, "x", "k").status == 201)
+                self.assertEqual(c.settled(sku)["position"], 1 + 3 + 1)
 
     def test_the_leader_of_a_stream_is_lost_and_sales_go_on(self):
         random.seed(seed_of_this_run())

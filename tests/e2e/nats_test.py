@@ -66,7 +66,9 @@ class Nats:
             f.write(b"CONNECT " + json.dumps(connect).encode() + b"\r\nSUB _INBOX.1 1\r\n")
 
             def request(subject, body=None):
-                payload = json.dumps(body).encode() if body is not None else b""
+                payload = b"" if body is None else body
+                if not isinstance(payload, bytes):
+                    payload = json.dumps(body).encode()
                 f.write(f"PUB {subject} _INBOX.1 {len(payload)}\r\n".encode() + payload + b"\r\n")
                 f.flush()
                 while True:
