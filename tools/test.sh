@@ -10,7 +10,7 @@
 #   --format-check  the format of the sources
 # And:
 #   --soak          the long tests as well, then the planted bugs, the fuzz targets, and the table of
-#                   what was counted (about an hour on two cores)
+#                   what was counted (about three hours on two cores)
 #   -R REGEX        only the tests whose names match
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
