@@ -172,6 +172,15 @@ class NatsBus final : public Bus {
     return hear(probes_ + ".*.*", nullptr, {.bus = this, .kind = Kind::probes});
   }
 
+  Result<void> available() override {
+    jsAccountInfo* info = nullptr;
+    jsErrCode code{};
+    const natsStatus s = js_GetAccountInfo(&info, context_.get(), nullptr, &code);
+    jsAccountInfo_Destroy(info);
+    if (s != NATS_OK) return nats_failure("it has no leader of its own", s);
+    return {};
+  }
+
   Result<void> ensure_stream(PartitionId p, std::uint16_t generation) override {
     return ensure_log_stream(context_.get(), {p, generation}, options_.streams);
   }

@@ -65,11 +65,14 @@ class BusListener {
   ~BusListener() = default;
 };
 
-// Thread-safe. Nothing waits for the network but connect(), ensure_stream(), follow() and fetch().
+// Thread-safe. Nothing waits for the network but connect() and what gives a Result
+// about streams.
 class Bus {
  public:
   virtual ~Bus() = default;
 
+  // Whether NATS can make streams and consumers now: for some seconds after a fault it cannot.
+  virtual Result<void> available() = 0;
   // Makes the stream of that generation if it is not there.
   virtual Result<void> ensure_stream(cluster::PartitionId, std::uint16_t generation) = 0;
   // What it holds; nothing when it is not there.

@@ -301,6 +301,13 @@ void Cluster::change_stream(PartitionId p, const cluster::Follower::State& s, co
     }
     return;
   }
+  // What was under way when a connection broke does not come again. NATS may not be able to make
+  // another consumer for a while, so the others are asked.
+  if (!s.promised() && (s.gap || bus_->lost(p, a.generation)) && passed(change.asked, kAskAgain)) {
+    append_lacks(bytes, {p, {a.generation, s.position.sequence + 1}, me_});
+    bus_->publish_lacks(p, bytes);
+    bytes.clear();
+  }
   const bool unstored =
       now - a.unstored < kComplaint && bus_->quiet(p, a.generation) > kStreamQuiet;
   const bool silent = unstored || (a.now.attached ? bus_->silent(p, a.generation) > kStreamSilence
@@ -397,7 +404,7 @@ void Cluster::attach(PartitionId p) {
     // Once somebody has promised to leave this stream, all do, but for what they lack up to the
     // cut.
     wants_now = ((!state->promised() && state->promises.empty()) || state->cut) &&
-                wanted(a.now, generation, state->gap || stuck);
+                wanted(a.now, generation, state->gap || state->look || stuck);
   }
   // Leaders change by themselves too, and a consumer is to be where its stream's leader is.
   if (looks) {
@@ -429,6 +436,11 @@ void Cluster::attach(PartitionId p) {
     }
     a.trouble = trouble;
   };
+  if (!wants_next && !wants_now) return;
+  if (auto ok = bus_->available(); !ok) {
+    if (wants_now) report(tl::unexpected(ok.error()), false);
+    return;
+  }
   if (wants_next) report(attach_next(p, next), true);
   if (wants_now) report(attach_now(p), false);
 }

@@ -33,7 +33,8 @@ constexpr std::chrono::milliseconds kAskPatience{2'000};
 constexpr std::uint64_t kLent = ~std::uint64_t{0};  // the run of what another processor has sent
 constexpr std::size_t kKeptMessages = 8'192;        // of a partition, for others
 constexpr std::size_t kKeptBytes = std::size_t{16} << 20;
-constexpr std::size_t kLentAtOnce = 256;
+constexpr std::size_t kLentAtOnce = 1'024;
+constexpr std::size_t kAhead = 1'024;  // messages of a partition
 constexpr Duration kLookEvery{20};
 constexpr Duration kIdle{1'000};
 constexpr Duration kAskAgain{400};
@@ -252,17 +253,28 @@ void Member::handle(const Replied& r, MemberDesk& desk) {
 
 // ---- As a processor
 
+// Of a consumer that is followed, or lent by another processor.
+bool Member::current(const Message& m) const {
+  const auto run = runs_.find({m.partition, m.position.generation});
+  return m.run == kLent || (run != runs_.end() && run->second == m.run);
+}
+
 Result<TurnReport> Member::take(MemberDesk& desk) {
   delivered_.clear();
   std::size_t end = next_message_;
   for (; end < taken_.messages.size() && delivered_.size() < kMessagesPerTurn; ++end) {
     const Message& m = taken_.messages[end];
-    const auto run = runs_.find({m.partition, m.position.generation});
-    if (m.run != kLent && (run == runs_.end() || run->second != m.run)) continue;
-    delivered_.push_back({m.partition, m.position, m.time, m.bytes});
+    if (current(m)) delivered_.push_back({m.partition, m.position, m.time, m.bytes});
   }
   TurnReport report;
-  std::span<const Delivered> left(delivered_);
+  if (auto ok = feed(delivered_, desk, report); !ok) return tl::unexpected(ok.error());
+  keep(next_message_, end);
+  next_message_ = end;
+  if (auto ok = feed_ahead(desk, report); !ok) return tl::unexpected(ok.error());
+  return report;
+}
+
+Result<void> Member::feed(std::span<const Delivered> left, MemberDesk& desk, TurnReport& report) {
   while (!left.empty()) {
     const auto n = follower_.take(left, desk);
     if (!n) return tl::unexpected(n.error());
@@ -274,27 +286,49 @@ Result<TurnReport> Member::take(MemberDesk& desk) {
     report.snapshots += part.snapshots;
     if (part.snapshot_error) report.snapshot_error = part.snapshot_error;
   }
-  keep(next_message_, end);
-  next_message_ = end;
-  return report;
+  return {};
 }
 
-// What was taken, while there is room.
+Result<void> Member::feed_ahead(MemberDesk& desk, TurnReport& report) {
+  for (auto& [p, ahead] : ahead_) {
+    const cluster::Follower::State& s = follower_.partitions().at(p);
+    ahead.erase(ahead.begin(), ahead.upper_bound(s.position));
+    delivered_.clear();
+    for (Position next = s.position; const auto& [at, m] : ahead) {
+      if (at != Position{next.generation, ++next.sequence}) break;
+      delivered_.push_back({p, at, m.time, m.bytes});
+    }
+    if (auto ok = feed(delivered_, desk, report); !ok) return ok;
+    while (!ahead.empty() && ahead.begin()->first <= s.position) {
+      keep(std::move(ahead.extract(ahead.begin()).mapped()));
+    }
+  }
+  return {};
+}
+
+// What was taken, and what may be soon, while there is room.
 void Member::keep(std::size_t from, std::size_t to) {
   for (; from < to; ++from) {
     Message& m = taken_.messages[from];
-    const Position at = follower_.partitions().at(m.partition).position;
-    Kept& kept = kept_[m.partition];
-    if (m.position > at ||
-        (!kept.messages.empty() && m.position <= kept.messages.back().position)) {
-      continue;
+    const cluster::Follower::State& s = follower_.partitions().at(m.partition);
+    if (m.position <= s.position) {
+      keep(std::move(m));
+    } else if (m.position.generation == s.position.generation && current(m)) {
+      auto& ahead = ahead_[m.partition];
+      const Position at = m.position;
+      if (ahead.size() < kAhead) ahead.emplace(at, std::move(m));
     }
-    kept.bytes += m.bytes.size();
-    kept.messages.push_back(std::move(m));
-    while (kept.bytes > kKeptBytes || kept.messages.size() > kKeptMessages) {
-      kept.bytes -= kept.messages.front().bytes.size();
-      kept.messages.pop_front();
-    }
+  }
+}
+
+void Member::keep(Message m) {
+  Kept& kept = kept_[m.partition];
+  if (!kept.messages.empty() && m.position <= kept.messages.back().position) return;
+  kept.bytes += m.bytes.size();
+  kept.messages.push_back(std::move(m));
+  while (kept.bytes > kKeptBytes || kept.messages.size() > kKeptMessages) {
+    kept.bytes -= kept.messages.front().bytes.size();
+    kept.messages.pop_front();
   }
 }
 
@@ -464,6 +498,7 @@ void Member::handle(const Rewind& r, MemberDesk&) {
   const auto state = follower_.partitions().find(r.partition);
   if (state == follower_.partitions().end()) return;
   follower_.rewind(r.partition);
+  ahead_.erase(r.partition);
   runs_.erase({r.partition, state->second.anchor.generation});
   answer(rewinds_, r.partition, state->second.anchor);
 }

@@ -210,7 +210,11 @@ class Member {
   void ask_again(MemberDesk&);
   void complain();
   void tick();
+  Result<void> feed(std::span<const cluster::Delivered>, MemberDesk&, TurnReport&);
+  Result<void> feed_ahead(MemberDesk&, TurnReport&);
+  bool current(const Message&) const;
   void keep(std::size_t from, std::size_t to);
+  void keep(Message);
   void follow_generations(MemberDesk&);
   void show(MemberDesk&);
   Result<TurnReport> take(MemberDesk&);
@@ -257,8 +261,10 @@ class Member {
     std::size_t bytes = 0;
   };
   std::map<cluster::PartitionId, Kept> kept_;  // the last ones, for others that lack them
-  std::vector<std::uint16_t> published_in_;    // generation, by partition
-  Bytes content_;                              // of the batch that is being decided
+  // Those that came before what they follow, which the others have.
+  std::map<cluster::PartitionId, std::map<cluster::Position, Message>> ahead_;
+  std::vector<std::uint16_t> published_in_;  // generation, by partition
+  Bytes content_;                            // of the batch that is being decided
   Bytes message_;
   std::vector<Bytes> own_;  // answers to batches of this member
   std::uint64_t query_number_ = 0;

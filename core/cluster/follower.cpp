@@ -84,7 +84,7 @@ Result<TakenBack> beyond(const EventLog& log, Partitions spread, PartitionId p, 
 
 void Follower::begin(PartitionId p, Position position) {
   partitions_[p] = {};
-  begin(partitions_[p], position, false);
+  begin(partitions_[p], position, false, false);
 }
 
 void Follower::stop(PartitionId p, std::string why) {
@@ -96,6 +96,7 @@ void Follower::rewind(PartitionId p) {
   State& s = partitions_[p];
   s.position = s.anchor;
   s.gap = false;
+  s.look = false;
 }
 
 Position Follower::promise(PartitionId p) {
@@ -119,7 +120,7 @@ void Follower::reread(PartitionId p) {
 
 // False: the message is not to be taken now.
 bool Follower::expected(State& s, const Delivered& m) {
-  if (!s.stopped.empty() || s.gap || m.position <= s.position) return false;
+  if (!s.stopped.empty() || s.look || m.position <= s.position) return false;
   if (m.position.generation == s.position.generation &&
       (s.cut ? m.position.sequence > *s.cut : s.promised())) {
     return false;
@@ -172,14 +173,15 @@ void Follower::go_over(State& s) {
   }
   // Who comes later may find that the others have left the next generation too: it has to look
   // before it takes anything.
-  begin(s, {static_cast<std::uint16_t>(s.position.generation + 1), s.next_read},
-        s.next_gap || !s.was_there);
+  begin(s, {static_cast<std::uint16_t>(s.position.generation + 1), s.next_read}, s.next_gap,
+        !s.was_there);
 }
 
-void Follower::begin(State& s, Position at, bool gap) {
+void Follower::begin(State& s, Position at, bool gap, bool look) {
   State fresh;
   fresh.position = fresh.anchor = fresh.began = at;
   fresh.gap = gap;
+  fresh.look = look;
   fresh.skipped = s.skipped;
   fresh.promised_for = s.promised_for;
   s = std::move(fresh);
@@ -207,7 +209,7 @@ void Follower::open(State& s, const Delivered& m) {
                     m.position.generation);
     return;
   }
-  begin(s, m.position, false);
+  begin(s, m.position, false, false);
 }
 
 Result<std::size_t> Follower::take(std::span<const Delivered> messages,

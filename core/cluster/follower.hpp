@@ -64,7 +64,8 @@ class Follower {
     Position position;          // everything up to here is durable here
     Position anchor;            // the last of those that made a block
     Position began;             // as begin() said, or where it went over to this generation
-    bool gap = false;           // messages are missing: nothing is taken until rewind()
+    bool gap = false;           // messages are missing: nothing is taken until the next one comes
+    bool look = false;          // nothing is taken until rewind(): the others may be elsewhere
     std::string stopped;        // why nothing more is taken; empty: it is
     std::uint64_t skipped = 0;  // messages that were no batches
 
@@ -127,7 +128,7 @@ class Follower {
   static bool expected(State&, const Delivered&);
   void open(State&, const Delivered&);
   void read_next(State&, const Delivered&);
-  static void begin(State&, Position, bool gap);
+  static void begin(State&, Position, bool gap, bool look);
   void go_over();
   static void go_over(State&);
 

@@ -632,7 +632,7 @@ class Life {
     if (s.position.generation > before.generation && before.generation == generation) {
       ++counts_.turnovers;
       if (!chance_.one_in(4)) p.over[id] = s.began;
-      if (s.gap) {
+      if (s.look) {
         const auto after = static_cast<std::uint16_t>(s.position.generation + 1);
         p.to_read[id] = {after, this->stream(id, after).messages.size()};
       }
@@ -640,7 +640,7 @@ class Life {
           s.began.sequence, id.value);
       connect(p, id);
     }
-    if (s.gap) connect(p, id);
+    if (s.look || (s.gap && net_.one_in(2))) connect(p, id);
     for (Reply& r : shard.replies) {
       if (net_strikes(repeat_reply)) send(r);
       if (!net_strikes(lose_reply)) send(std::move(r));
