@@ -590,6 +590,7 @@ Result<std::string> Cluster::attach_now(PartitionId p) {
   if (anchor->generation != before->anchor.generation) {
     return fail(Fault::busy, "it goes over to another stream");
   }
+  const auto anchor_before = anchor;
   if (*newest > anchor->generation) {
     anchor = Position{*newest, 0};
     member.set_generation(p, *newest);
@@ -602,10 +603,11 @@ Result<std::string> Cluster::attach_now(PartitionId p) {
       (state->next_read < (*next)->last || !state->promises.empty())) {
     return fail(Fault::busy, "it has to read the next stream first");
   }
-  // It may go over to the next stream while NATS is asked about this one.
-  const auto moved = [&] {
-    const auto now_at = state_of(p);
-    return !now_at || now_at->anchor.generation != anchor->generation;
+  // While NATS is asked it may take messages that others lend, or go over to the next stream. What
+  // is found then does not speak of where it is.
+  const auto moved = [&, was = *anchor_before] {
+    const auto now_at = member.rewind(p);
+    return !now_at || *now_at != was;
   };
   const auto bounds = bus_->bounds(p, anchor->generation);
   if (!bounds) return tl::unexpected(bounds.error());
@@ -618,7 +620,7 @@ Result<std::string> Cluster::attach_now(PartitionId p) {
     if (auto ok = part(p, anchor->generation); !ok) return tl::unexpected(ok.error());
   }
   if (anchor->sequence > has.last) {
-    if (moved()) return fail(Fault::busy, "it goes over to another stream");
+    if (moved()) return fail(Fault::busy, "it has gone on meanwhile");
     member.stop_partition(
         p, fmt::format("its stream ends at message {}, and this log was made of {}: the stream has "
                        "lost what it had acknowledged",
@@ -626,7 +628,7 @@ Result<std::string> Cluster::attach_now(PartitionId p) {
     return std::string{};
   }
   if (has.last >= has.first && anchor->sequence + 1 < has.first) {
-    if (moved()) return fail(Fault::busy, "it goes over to another stream");
+    if (moved()) return fail(Fault::busy, "it has gone on meanwhile");
     member.stop_partition(
         p,
         fmt::format("its stream begins at message {}, and this log ends at {}: what lies between "
