@@ -114,7 +114,7 @@ Result<std::unique_ptr<Cluster>> Cluster::join(ClusterOptions options, Engine& e
     const auto at = std::max(positions.contains(p) ? positions[p] : Position{}, record.began);
     self->attachments_[p].generation = at.generation;
     self->attachments_[p].now.since = steady_clock::now();
-    self->member_of(p).begin(p, at, record.promised);
+    self->member_of(p).begin(p, at, record.promised, record.cuts);
     self->member_of(p).set_generation(p, at.generation);
     if (auto ok = self->bus_->hear_queries(p); !ok) return tl::unexpected(ok.error());
     if (auto ok = self->bus_->hear_lacks(p); !ok) return tl::unexpected(ok.error());
@@ -189,7 +189,10 @@ void Cluster::beat() {
   Heartbeat h{.node = me_, .processor = options_.processor, .name = options_.bus.name};
   for (const auto& member : members_) {
     for (const auto& [p, s] : member->partitions()) {
-      h.partitions.push_back({p, s.position, !s.stopped.empty(), !why_waits(p).empty()});
+      // Only what a restart does not make untrue.
+      auto cuts = records_ ? records_->of(p).cuts : std::map<std::uint16_t, std::uint64_t>{};
+      h.partitions.push_back(
+          {p, s.position, !s.stopped.empty(), !why_waits(p).empty(), std::move(cuts)});
     }
   }
   Bytes bytes;
@@ -237,7 +240,10 @@ void Cluster::watch(PartitionId p, bool probes) {
           "Partition {} is stopped on this node: {}. Nothing of it is decided here any "
           "more; what was acknowledged is in the logs of {} processors at least",
           p.value, state->stopped, options_.durable_on);
-      if (state->shorten_to) begin_without(p, *state);
+    }
+    if (state->shorten_to && !change.begins_anew && may_take_back(p, *state->shorten_to)) {
+      change.begins_anew = true;
+      begin_without(p, *state);
     }
     return;
   }
@@ -261,7 +267,7 @@ void Cluster::watch(PartitionId p, bool probes) {
   if (changed) {
     change = {};
     spdlog::info("Partition {} goes on with generation {} of its stream", p.value, now.generation);
-    if (auto ok = records_->put(p, {state->promised_for, state->began, {}}); !ok) {
+    if (auto ok = records_->put(p, {state->promised_for, state->began, {}, state->cuts}); !ok) {
       spdlog::error("Partition {}: {}", p.value, ok.error().message);
     }
   }
@@ -272,9 +278,23 @@ void Cluster::watch(PartitionId p, bool probes) {
   change_stream(p, *state, now);
 }
 
+// Whether nothing beyond can have been acknowledged, as far as the others tell.
+bool Cluster::may_take_back(PartitionId p, Position end) const {
+  std::map<std::string, std::uint64_t> left;
+  for (const Heartbeat& other : alive()) {
+    for (const auto& of : other.partitions) {
+      const auto cut = of.cuts.find(end.generation);
+      if (of.id == p && cut != of.cuts.end()) left[other.name] = cut->second;
+    }
+  }
+  std::vector<std::uint64_t> others;
+  for (const auto& [_, cut] : left) others.push_back(cut);
+  return cluster::may_take_back(end.sequence, others, options_.processors, options_.durable_on);
+}
+
 // A start takes back what is beyond the cut (api/cluster/take_back.hpp).
 void Cluster::begin_without(PartitionId p, const cluster::Follower::State& s) {
-  if (auto ok = records_->put(p, {s.promised_for, s.began, s.shorten_to}); !ok) {
+  if (auto ok = records_->put(p, {s.promised_for, s.began, s.shorten_to, s.cuts}); !ok) {
     spdlog::error("Partition {}: {}", p.value, ok.error().message);
     return;
   }
@@ -324,7 +344,7 @@ void Cluster::change_stream(PartitionId p, const cluster::Follower::State& s, co
   const bool crossed = replicated(next) && rank_ == 0 && now - a.next.since > kBridge;
   if (!s.promised() && (!s.promises.empty() || (((silent && heard_enough()) || crossed) &&
                                                 passed(change.suspected, kSuspectAgain)))) {
-    if (auto ok = records_->put(p, {std::max(next, s.promised_for), s.began, {}}); !ok) {
+    if (auto ok = records_->put(p, {std::max(next, s.promised_for), s.began, {}, s.cuts}); !ok) {
       spdlog::error("Partition {}: {}", p.value, ok.error().message);
       return;
     }

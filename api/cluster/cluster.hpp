@@ -104,6 +104,7 @@ class Cluster final : public BusListener {
   // What the keeper has done about a partition, and when.
   struct Change {
     bool told = false;  // that it has stopped
+    bool begins_anew = false;
     TimePoint warned{};
     TimePoint suspected{};
     TimePoint promised{};
@@ -118,6 +119,7 @@ class Cluster final : public BusListener {
   void keep();
   void beat();
   void watch(cluster::PartitionId, bool probes);
+  bool may_take_back(cluster::PartitionId, cluster::Position) const;
   void begin_without(cluster::PartitionId, const cluster::Follower::State&);
   void change_stream(cluster::PartitionId, const cluster::Follower::State&, const Attachment&);
   void attach_all();

@@ -64,10 +64,12 @@ class Member {
   Member(Bus& bus, Sequencer& shard, const Clock& clock, MemberOptions options, Wake wake);
 
   // Before the desk's thread begins: this processor has a partition's messages up to here, and has
-  // promised to leave the generation before `promised`.
-  void begin(cluster::PartitionId p, cluster::Position at, std::uint16_t promised) {
+  // promised to leave the generation before `promised`, and has left others at `cuts`.
+  void begin(cluster::PartitionId p, cluster::Position at, std::uint16_t promised,
+             std::map<std::uint16_t, std::uint64_t> cuts) {
     follower_.begin(p, at);
     follower_.keep_promise(p, promised);
+    follower_.keep_cuts(p, std::move(cuts));
   }
 
   // ---- For the desk's thread

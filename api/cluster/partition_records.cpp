@@ -29,9 +29,14 @@ Result<PartitionRecords> PartitionRecords::open(std::filesystem::path file) {
     PartitionRecord r;
     right = static_cast<bool>(words >> partition >> r.promised >> r.began.generation >>
                               r.began.sequence);
-    if (std::string word; right && words >> word) {
-      r.end.emplace();
-      right = word == "end" && words >> r.end->generation >> r.end->sequence && !(words >> word);
+    for (std::string word; right && words >> word;) {
+      cluster::Position at;
+      right = (word == "end" || word == "cut") && words >> at.generation >> at.sequence;
+      if (word == "cut") {
+        r.cuts[at.generation] = at.sequence;
+      } else {
+        r.end = at;
+      }
     }
     out.records_[cluster::PartitionId{partition}] = r;
   }
@@ -55,6 +60,7 @@ Result<void> PartitionRecords::put(cluster::PartitionId p, const PartitionRecord
     fmt::format_to(out, "{} {} {} {}", id.value, record.promised, record.began.generation,
                    record.began.sequence);
     if (record.end) fmt::format_to(out, " end {} {}", record.end->generation, record.end->sequence);
+    for (const auto& [g, cut] : record.cuts) fmt::format_to(out, " cut {} {}", g, cut);
     fmt::format_to(out, "\n");
   }
   return create_durably(file_, std::as_bytes(std::span(text)));

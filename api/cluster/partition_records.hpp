@@ -2,7 +2,8 @@
 // its data directory, of text.
 //
 //   fairsale partitions 2
-//   <partition> <promised> <generation> <sequence> [end <generation> <sequence>]     a line each
+//   <partition> <promised> <generation> <sequence> [end <generation> <sequence>]
+//     {cut <generation> <sequence>}                                                  a line each
 //
 // Version 1 has no ends.
 #pragma once
@@ -25,6 +26,7 @@ struct PartitionRecord {
   cluster::Position began;     // where it went over to its generation
   // The log is shortened to this before it is used again.
   std::optional<cluster::Position> end{};
+  std::map<std::uint16_t, std::uint64_t> cuts{};  // where it left generations before
 };
 
 // Not thread-safe.

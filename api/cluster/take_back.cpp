@@ -31,7 +31,8 @@ Result<std::vector<std::string>> take_back(EventLog& log, const std::filesystem:
                       record.end->generation, kept.string()));
     }
     // Up to there everything was taken, also what left no block.
-    const PartitionRecord done{.promised = record.promised, .began = *record.end, .end = {}};
+    const PartitionRecord done{
+        .promised = record.promised, .began = *record.end, .end = {}, .cuts = record.cuts};
     if (auto ok = records->put(p, done); !ok) return tl::unexpected(ok.error());
   }
   return notes;

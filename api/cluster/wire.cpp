@@ -252,7 +252,9 @@ void append_heartbeat(Bytes& out, const Heartbeat& h) {
   for (const auto& p : h.partitions) {
     w.number(p.id.value)
         .number(p.position.epoch().value)
-        .number(static_cast<std::uint8_t>((p.stopped ? 1 : 0) | (p.waits ? 2 : 0)));
+        .number(static_cast<std::uint8_t>((p.stopped ? 1 : 0) | (p.waits ? 2 : 0)))
+        .number(static_cast<std::uint8_t>(p.cuts.size()));
+    for (const auto& [generation, cut] : p.cuts) w.number(generation).number(cut);
   }
 }
 
@@ -268,7 +270,13 @@ std::optional<Heartbeat> parse_heartbeat(std::span<const std::byte> bytes) {
     const cluster::PartitionId id{r.number<std::uint32_t>()};
     const auto position = cluster::Position::of(Epoch{r.number<std::uint64_t>()});
     const auto flags = r.number<std::uint8_t>();
-    h.partitions.push_back({id, position, (flags & 1) != 0, (flags & 2) != 0});
+    Heartbeat::OfPartition of{id, position, (flags & 1) != 0, (flags & 2) != 0};
+    const auto cuts = r.number<std::uint8_t>();
+    for (std::uint8_t c = 0; c < cuts && r.ok(); ++c) {
+      const auto generation = r.number<std::uint16_t>();
+      of.cuts[generation] = r.number<std::uint64_t>();
+    }
+    h.partitions.push_back(std::move(of));
   }
   if (!r.done()) return std::nullopt;
   return h;

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -60,9 +61,10 @@ std::optional<cluster::Delivered> parse_has(std::span<const std::byte>);
 struct Heartbeat {
   struct OfPartition {
     cluster::PartitionId id;
-    cluster::Position position;  // durable there
-    bool stopped = false;        // nothing more is taken
-    bool waits = false;          // it will be, later
+    cluster::Position position;                     // durable there
+    bool stopped = false;                           // nothing more is taken
+    bool waits = false;                             // it will be, later
+    std::map<std::uint16_t, std::uint64_t> cuts{};  // where it left generations before
   };
   cluster::NodeId node;
   bool processor = false;

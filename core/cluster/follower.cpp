@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/cluster/agreement.hpp"
 #include "core/domain/invariant.hpp"
 
 namespace fairsale::cluster {
@@ -11,6 +12,7 @@ namespace fairsale::cluster {
 namespace {
 
 constexpr std::size_t kMaxCommitBytes = std::size_t{16} << 20;
+constexpr std::size_t kKeptCuts = 5;
 
 }  // namespace
 
@@ -48,6 +50,12 @@ Result<bool> made_last_block(const EventLog& log, const Delivered& m) {
   });
   if (!read) return tl::unexpected(read.error());
   return same;
+}
+
+bool may_take_back(std::uint64_t cut, const std::vector<std::uint64_t>& others,
+                   std::size_t processors, std::size_t durable_on) {
+  const auto same = static_cast<std::size_t>(std::count(others.begin(), others.end(), cut));
+  return same == others.size() && same >= enough_to_know(processors, durable_on);
 }
 
 Result<TakenBack> beyond(const EventLog& log, Partitions spread, PartitionId p, Position end) {
@@ -173,6 +181,8 @@ void Follower::go_over(State& s) {
   }
   // Who comes later may find that the others have left the next generation too: it has to look
   // before it takes anything.
+  s.cuts[s.position.generation] = *s.cut;
+  if (s.cuts.size() > kKeptCuts) s.cuts.erase(s.cuts.begin());
   begin(s, {static_cast<std::uint16_t>(s.position.generation + 1), s.next_read}, s.next_gap,
         !s.was_there);
 }
@@ -184,6 +194,7 @@ void Follower::begin(State& s, Position at, bool gap, bool look) {
   fresh.look = look;
   fresh.skipped = s.skipped;
   fresh.promised_for = s.promised_for;
+  fresh.cuts = std::move(s.cuts);
   s = std::move(fresh);
 }
 

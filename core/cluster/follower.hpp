@@ -48,6 +48,13 @@ Result<std::map<PartitionId, Position>> last_positions(const EventLog&, Partitio
 // Whether the message made the last block of its SKU in this log. False also when it is no batch.
 Result<bool> made_last_block(const EventLog&, const Delivered&);
 
+// Whether blocks beyond a cut may be taken back. `others` are where that generation was left by the
+// other processors that are known to have left it. Nothing beyond was acknowledged when so many of
+// them left it just there that, of any `durable_on` which had a block beyond, one would be among
+// them. When one has left it elsewhere the streams are not what they were: an operator has to look.
+bool may_take_back(std::uint64_t cut, const std::vector<std::uint64_t>& others,
+                   std::size_t processors, std::size_t durable_on);
+
 // What a log had of a partition beyond a position.
 struct TakenBack {
   std::vector<SkuHead> heads;    // of the SKUs that had any, before it
@@ -76,6 +83,8 @@ class Follower {
     bool next_gap = false;                          // some are missing: none is read until reread()
     std::map<ProcessorId, std::uint64_t> promises;  // what each said that it has, the first time
     std::optional<std::uint64_t> cut;               // this generation is taken up to here
+    // Where it left the generations before, the latest five.
+    std::map<std::uint16_t, std::uint64_t> cuts;
     // This log has blocks beyond the cut: it stopped, and can go on in a process that starts from
     // it without them (beyond(), EventLog::shorten()).
     std::optional<Position> shorten_to;
@@ -105,6 +114,10 @@ class Follower {
   // After begin(), in a process that starts: before, it had promised to leave the generation before
   // this one.
   void keep_promise(PartitionId, std::uint16_t generation);
+  // Likewise: where the process before left other generations.
+  void keep_cuts(PartitionId p, std::map<std::uint16_t, std::uint64_t> cuts) {
+    partitions_[p].cuts = std::move(cuts);
+  }
   // When a consumer of the next generation's stream begins anew, from its first message: what was
   // read may be there no more.
   void reread(PartitionId);

@@ -480,6 +480,24 @@ TEST_F(Turnover, ABlockBeyondTheCutIsTakenBackByANewStart) {
   EXPECT_EQ(again.head("a").seq, Seq{4});
 }
 
+TEST(TakingBack, NeedsSoManyOthersThatNobodyCanHaveHadMore) {
+  EXPECT_FALSE(may_take_back(5, {5}, 3, 2));
+  EXPECT_TRUE(may_take_back(5, {5, 5}, 3, 2));
+  EXPECT_FALSE(may_take_back(5, {5, 5, 7}, 5, 3)) << "one left it elsewhere";
+  EXPECT_TRUE(may_take_back(5, {5, 5, 5}, 5, 3));
+  EXPECT_FALSE(may_take_back(5, {}, 1, 1));
+}
+
+TEST_F(Turnover, WhereGenerationsWereLeftIsKnown) {
+  p.take(stream.after(0));
+  p.follower.keep_cuts(kPartition, {{7, 1}});
+  promise("p0", 4);
+  promise("p1", 4);
+  cut();
+  p.take(next.after(0));
+  EXPECT_EQ(p.state().cuts, (std::map<std::uint16_t, std::uint64_t>{{0, 4}, {7, 1}}));
+}
+
 TEST_F(Turnover, ALaterPromiseOfTheProcessBeforeIsKept) {
   p.take(first(2));
   p.follower.keep_promise(kPartition, 2);

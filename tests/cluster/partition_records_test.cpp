@@ -23,10 +23,13 @@ TEST(PartitionRecords, WhatWasPutIsThereAfterARestart) {
     ASSERT_TRUE(records->put(PartitionId{0}, {.promised = 0, .began = {65'535, 1ULL << 47}}));
     ASSERT_TRUE(records->put(PartitionId{3}, {.promised = 0, .began = {7, 4}}));
     ASSERT_TRUE(records->put(PartitionId{1}, {.promised = 1, .began = {}, .end = Position{}}));
+    ASSERT_TRUE(records->put(PartitionId{5}, {.began = {3, 1}, .cuts = {{1, 17}, {2, 4}}}));
   }
   const auto again = PartitionRecords::open(file);
   ASSERT_TRUE(again) << again.error().message;
-  EXPECT_EQ(again->all().size(), 3u);
+  EXPECT_EQ(again->all().size(), 4u);
+  EXPECT_EQ(again->of(PartitionId{5}).cuts,
+            (std::map<std::uint16_t, std::uint64_t>{{1, 17}, {2, 4}}));
   EXPECT_EQ(again->of(PartitionId{3}).promised, 0);
   EXPECT_EQ(again->of(PartitionId{3}).began, (Position{7, 4}));
   EXPECT_FALSE(again->of(PartitionId{3}).end);
@@ -70,9 +73,9 @@ TEST(PartitionRecords, WhatCannotBeUnderstoodIsNotTakenForNothing) {
   const auto file = partition_records_file(dir.path());
   for (const char* text :
        {"", "fairsale partitions 3\n0 1 0 1\n", "fairsale partitions 1\n0 1 0\n",
-        "fairsale partitions 2\n0 1 0 1 2\n", "fairsale partitions 2\n0 1 0 1 end 2\n",
-        "fairsale partitions 1\n0 1 0 x\n", "fairsale partitions 1\n0 1 0 1\nz\n",
-        "fairsale partitions 1\n0 70000 0 1\n"}) {
+        "fairsale partitions 2\n0 1 0 1 2\n", "fairsale partitions 2\n0 1 0 1 cut 2\n",
+        "fairsale partitions 2\n0 1 0 1 end 2\n", "fairsale partitions 1\n0 1 0 x\n",
+        "fairsale partitions 1\n0 1 0 1\nz\n", "fairsale partitions 1\n0 70000 0 1\n"}) {
     std::ofstream(file) << text;
     const auto records = PartitionRecords::open(file);
     ASSERT_FALSE(records) << text;

@@ -93,7 +93,7 @@ TEST(ClusterWire, ThatAllSalesWereShownIsToldApartFromOne) {
 TEST(ClusterWire, AHeartbeatComesBackAsItWas) {
   Heartbeat h{.node = NodeId{5}, .processor = true, .name = "p0", .partitions = {}};
   h.partitions.push_back({PartitionId{0}, Position{1, 4}, true, false});
-  h.partitions.push_back({PartitionId{1}, Position{0, 9}, false, true});
+  h.partitions.push_back({PartitionId{1}, Position{0, 9}, false, true, {{2, 7}, {3, 1}}});
   Bytes bytes;
   append_heartbeat(bytes, h);
   const auto back = parse_heartbeat(bytes);
@@ -106,6 +106,7 @@ TEST(ClusterWire, AHeartbeatComesBackAsItWas) {
   EXPECT_FALSE(back->partitions[0].waits);
   EXPECT_EQ(back->partitions[1].position, (Position{0, 9}));
   EXPECT_TRUE(back->partitions[1].waits);
+  EXPECT_EQ(back->partitions[1].cuts, h.partitions[1].cuts);
 }
 
 // What was cut off is none of its kind, and what was changed is read within its bounds.

@@ -193,6 +193,7 @@ struct Processor {
   std::map<std::pair<PartitionId, Position>, Stream::Stored> taken;
   std::map<PartitionId, std::string> stopped;  // outlives its process, as the cause does
   std::map<PartitionId, Position> shorten_to;  // on its disk: before the log is used again
+  std::map<PartitionId, std::map<std::uint16_t, std::uint64_t>> cuts;  // on its disk
   std::int64_t paused_until = 0;
 };
 
@@ -309,6 +310,7 @@ class Life {
           std::max(known == positions->end() ? Position{} : known->second, p.over[id]);
       p.shard->follower.begin(id, has);
       p.shard->follower.keep_promise(id, p.promised[id]);
+      p.shard->follower.keep_cuts(id, p.cuts[id]);
       const auto next = static_cast<std::uint16_t>(has.generation + 1);
       p.to_read[id] = {next, stream(id, next).messages.size()};
       if (p.stopped.contains(id)) p.shard->follower.stop(id, p.stopped[id]);
@@ -367,6 +369,11 @@ class Life {
     note_stops(p);
   }
 
+  void note_stop(Processor& p, PartitionId id, const std::string& why) {
+    p.stopped[id] = why;
+    ++counts_.stopped;
+  }
+
   void note_stops(Processor& p) {
     for (const auto& [id, s] : p.shard->follower.partitions()) {
       if (s.stopped.empty() || p.stopped.contains(id)) continue;
@@ -377,8 +384,7 @@ class Life {
       if (!lossy_.contains(id)) {
         fail("a stream that is what it was stops a partition: " + s.stopped);
       }
-      p.stopped[id] = s.stopped;
-      ++counts_.stopped;
+      note_stop(p, id, s.stopped);
       say("processor {} stops partition {}: {}", index(p), id.value, s.stopped);
     }
   }
@@ -631,7 +637,10 @@ class Life {
     }
     if (s.position.generation > before.generation && before.generation == generation) {
       ++counts_.turnovers;
-      if (!chance_.one_in(4)) p.over[id] = s.began;
+      if (!chance_.one_in(4)) {
+        p.over[id] = s.began;
+        p.cuts[id] = s.cuts;
+      }
       if (s.look) {
         const auto after = static_cast<std::uint16_t>(s.position.generation + 1);
         p.to_read[id] = {after, this->stream(id, after).messages.size()};
@@ -814,6 +823,23 @@ class Life {
 
   void work(Processor& p, bool all) {
     if (!p.shard || p.paused_until > now_) return;
+    for (auto it = p.shorten_to.begin(); it != p.shorten_to.end();) {
+      std::vector<std::uint64_t> others;
+      for (const Processor& q : processors_) {
+        const auto cuts = q.cuts.find(it->first);
+        if (&q == &p || !q.shard || cuts == q.cuts.end()) continue;
+        if (const auto cut = cuts->second.find(it->second.generation); cut != cuts->second.end()) {
+          others.push_back(cut->second);
+        }
+      }
+      if (!may_take_back(it->second.sequence, others, processors_.size(), durable_on_)) {
+        if (faulty_) return;  // it waits, or an operator comes
+        note_stop(p, it->first, "it has more than the others, and they do not agree on how much");
+        it = p.shorten_to.erase(it);
+        continue;
+      }
+      ++it;
+    }
     if (!p.shorten_to.empty()) {
       // It starts again; or it dies before it could write down why.
       if (faulty_ && chance_.one_in(4)) p.shorten_to.clear();
