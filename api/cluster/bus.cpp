@@ -583,16 +583,19 @@ class NatsBus final : public Bus {
       return;
     std::optional<Position> at;
     if (!natsMsg_IsNoResponders(m)) {
-      // {"stream":"FAIRSALE_LOG_0_0","seq":17} or {"error":…}
+      // {"stream":"FAIRSALE_LOG_0_0","seq":17}, or the same with an "error". What was refused by
+      // the leader is not known to be nowhere, so it stays as it is: not stored.
       thread_local simdjson::dom::parser parser;
       simdjson::dom::element ack;
       std::string_view stream;
       std::uint64_t sequence = 0;
       const auto bytes = bytes_of(m);
+      simdjson::dom::element error;
       if (parser.parse(reinterpret_cast<const char*>(bytes.data()), bytes.size()).get(ack) ==
               simdjson::SUCCESS &&
           ack["stream"].get(stream) == simdjson::SUCCESS &&
           ack["seq"].get(sequence) == simdjson::SUCCESS) {
+        if (ack["error"].get(error) == simdjson::SUCCESS) return;
         std::uint16_t generation = 0;
         if (parse(stream.substr(stream.rfind('_') + 1), generation)) at = {generation, sequence};
       }

@@ -43,6 +43,7 @@ constexpr milliseconds kGrace{1'000};      // for promises, once there are enoug
 constexpr int kPlacements = 12;            // tries
 constexpr std::uint16_t kKeptGenerations = 5;
 constexpr milliseconds kTryAgain{300};
+constexpr milliseconds kSure{3'000};  // that a stream is not what it was
 constexpr milliseconds kShowAgain{10'000};
 
 NodeId random_node() {
@@ -210,8 +211,17 @@ void Cluster::beat() {
     }
   }
   for (auto& m : members_) m->set_rank(rank);
-  rank_ = rank;
   processors_alive_ = processors;
+}
+
+// Of all processors that take a partition one does what one is enough for.
+bool Cluster::first_of(PartitionId p) const {
+  for (const Heartbeat& other : alive()) {
+    for (const auto& of : other.partitions) {
+      if (of.id == p && !of.stopped && !of.waits && other.node.value < me_.value) return false;
+    }
+  }
+  return true;
 }
 
 // Whether enough processors for a cut are there just now. Who is cut off from them need not promise
@@ -242,8 +252,7 @@ void Cluster::watch(PartitionId p, bool probes) {
           p.value, state->stopped, options_.durable_on);
     }
     if (state->shorten_to && !change.begins_anew && may_take_back(p, *state->shorten_to)) {
-      change.begins_anew = true;
-      begin_without(p, *state);
+      change.begins_anew = begin_without(p, *state);
     }
     return;
   }
@@ -293,14 +302,16 @@ bool Cluster::may_take_back(PartitionId p, Position end) const {
 }
 
 // A start takes back what is beyond the cut (api/cluster/take_back.hpp).
-void Cluster::begin_without(PartitionId p, const cluster::Follower::State& s) {
+bool Cluster::begin_without(PartitionId p, const cluster::Follower::State& s) {
   if (auto ok = records_->put(p, {s.promised_for, s.began, s.shorten_to, s.cuts}); !ok) {
     spdlog::error("Partition {}: {}", p.value, ok.error().message);
-    return;
+    return false;
   }
-  if (!options_.begin_anew) return;
-  spdlog::warn("Partition {}: the server starts again, without what is beyond", p.value);
-  options_.begin_anew();
+  if (options_.begin_anew) {
+    spdlog::warn("Partition {}: the server starts again, without what is beyond", p.value);
+    options_.begin_anew();
+  }
+  return true;
 }
 
 // docs/cluster.md, "When a stream is silent".
@@ -341,7 +352,7 @@ void Cluster::change_stream(PartitionId p, const cluster::Follower::State& s, co
     }
     return;
   }
-  const bool crossed = replicated(next) && rank_ == 0 && now - a.next.since > kBridge;
+  const bool crossed = replicated(next) && first_of(p) && now - a.next.since > kBridge;
   if (!s.promised() && (!s.promises.empty() || (((silent && heard_enough()) || crossed) &&
                                                 passed(change.suspected, kSuspectAgain)))) {
     if (auto ok = records_->put(p, {std::max(next, s.promised_for), s.began, {}, s.cuts}); !ok) {
@@ -352,12 +363,12 @@ void Cluster::change_stream(PartitionId p, const cluster::Follower::State& s, co
                  silent    ? "its stream is silent"
                  : crossed ? "the next stream has all its replicas"
                            : "others leave its stream");
-    (void)member_of(p).promise(p);
+    (void)member_of(p).promise(p, next);
     return;
   }
   const auto me = cluster::processor_id(options_.bus.name);
   if (s.promised() && !s.promises.contains(me) && passed(change.promised, kSayAgain)) {
-    if (const auto has = member_of(p).promise(p)) {
+    if (const auto has = member_of(p).promise(p, next); has && records_->of(p).promised >= next) {
       cluster::append_promise(bytes, {p, next, me, has->sequence});
       bus_->publish_message(p, next, bytes);
     }
@@ -552,13 +563,13 @@ Result<void> Cluster::part(PartitionId p, std::uint16_t generation) {
   if (!*own) return fail(Fault::busy, "NATS is one server, which leads all streams");
   if ((*own)->empty()) return fail(Fault::busy, "the stream has no leader yet");
   if (!leads || !has_bridge || *leads != *has_bridge) return {};
-  if (rank_ == 0) bus_->step_down(p, before);
+  if (first_of(p)) bus_->step_down(p, before);
   return fail(Fault::busy, "one server leads both streams");
 }
 
 // What nobody comes back to. Who has been away for longer starts from a backup of another.
 void Cluster::remove_old(PartitionId p, std::uint16_t generation) {
-  if (generation < kKeptGenerations + 1 || rank_ != 0) return;
+  if (generation < kKeptGenerations + 1 || !first_of(p)) return;
   const auto old = static_cast<std::uint16_t>(generation - kKeptGenerations - 1);
   const auto removed = removed_.find(p);
   if (removed != removed_.end() && removed->second >= old) return;
@@ -594,6 +605,21 @@ Result<std::uint16_t> Cluster::newest_generation(PartitionId p, std::uint16_t fr
     newest = next;
   }
   return newest;
+}
+
+// Just after an election a stream may not tell all that it has, so it is asked again for a while.
+Result<std::string> Cluster::stop_when_sure(PartitionId p, Position anchor, std::string why) {
+  const auto now = steady_clock::now();
+  {
+    const std::scoped_lock lock(mutex_);
+    Attachment& a = attachments_[p];
+    if (std::exchange(a.doubted, anchor) != anchor || now - a.doubted_since > 2 * kSure) {
+      a.doubted_since = now;
+    }
+    if (now - a.doubted_since < kSure) return fail(Fault::busy, std::move(why));
+  }
+  member_of(p).stop_partition(p, std::move(why));
+  return std::string{};
 }
 
 // A consumer from where this log ends, once it is certain that the stream is the one that it was
@@ -639,24 +665,18 @@ Result<std::string> Cluster::attach_now(PartitionId p) {
   if (has.last == 0 && replicated(anchor->generation)) {
     if (auto ok = part(p, anchor->generation); !ok) return tl::unexpected(ok.error());
   }
+  std::string why;
   if (anchor->sequence > has.last) {
-    if (moved()) return fail(Fault::busy, "it has gone on meanwhile");
-    member.stop_partition(
-        p, fmt::format("its stream ends at message {}, and this log was made of {}: the stream has "
-                       "lost what it had acknowledged",
-                       has.last, anchor->sequence));
-    return std::string{};
-  }
-  if (has.last >= has.first && anchor->sequence + 1 < has.first) {
-    if (moved()) return fail(Fault::busy, "it has gone on meanwhile");
-    member.stop_partition(
-        p,
-        fmt::format("its stream begins at message {}, and this log ends at {}: what lies between "
-                    "has to come from a backup of another processor",
-                    has.first, anchor->sequence));
-    return std::string{};
-  }
-  if (anchor->sequence >= has.first && anchor->sequence > 0) {
+    why = fmt::format(
+        "its stream ends at message {}, and this log was made of {}: the stream has "
+        "lost what it had acknowledged",
+        has.last, anchor->sequence);
+  } else if (has.last >= has.first && anchor->sequence + 1 < has.first) {
+    why = fmt::format(
+        "its stream begins at message {}, and this log ends at {}: what lies between "
+        "has to come from a backup of another processor",
+        has.first, anchor->sequence);
+  } else if (anchor->sequence >= has.first && anchor->sequence > 0) {
     const auto bytes = bus_->fetch(p, *anchor);
     if (!bytes) return tl::unexpected(bytes.error());
     bool same = bytes->has_value();
@@ -668,12 +688,15 @@ Result<std::string> Cluster::attach_now(PartitionId p) {
              cluster::parse_cut(**bytes);
     }
     if (!same) {
-      if (moved()) return fail(Fault::busy, "it goes over to another stream");
-      member.stop_partition(p, fmt::format("message {} of its stream is not the one that this log "
-                                           "was made of",
-                                           anchor->sequence));
-      return std::string{};
+      why = fmt::format("message {} of its stream is not the one that this log was made of",
+                        anchor->sequence);
     }
+  }
+  if (!why.empty()) {
+    if (moved()) return fail(Fault::busy, "it has gone on meanwhile");
+    // The others lend what it lacks up to the cut, so nothing depends on this stream.
+    if (state && state->cut) return fail(Fault::busy, why);
+    return stop_when_sure(p, *anchor, why);
   }
   const std::uint64_t run = ++run_;
   member.resume(p, anchor->generation, run);

@@ -99,6 +99,8 @@ class Cluster final : public BusListener {
     TimePoint unstored{};  // somebody's batch was, the last time
     cluster::Position position;
     TimePoint moved{};          // that position
+    cluster::Position doubted;  // whether the stream still has what was made of it
+    TimePoint doubted_since{};
     std::uint64_t changes = 0;  // of the generation
   };
   // What the keeper has done about a partition, and when.
@@ -120,7 +122,7 @@ class Cluster final : public BusListener {
   void beat();
   void watch(cluster::PartitionId, bool probes);
   bool may_take_back(cluster::PartitionId, cluster::Position) const;
-  void begin_without(cluster::PartitionId, const cluster::Follower::State&);
+  bool begin_without(cluster::PartitionId, const cluster::Follower::State&);
   void change_stream(cluster::PartitionId, const cluster::Follower::State&, const Attachment&);
   void attach_all();
   void attach(cluster::PartitionId);
@@ -132,6 +134,8 @@ class Cluster final : public BusListener {
   Result<void> make_stream(cluster::PartitionId, cluster::Position at);
   Result<void> part(cluster::PartitionId, std::uint16_t generation);
   void give_up(cluster::PartitionId, std::uint16_t generation);
+  Result<std::string> stop_when_sure(cluster::PartitionId, cluster::Position anchor,
+                                     std::string why);
   void remove_old(cluster::PartitionId, std::uint16_t generation);
   Result<std::optional<LogStreamBounds>> bounds_of_later(cluster::PartitionId,
                                                          std::uint16_t generation);
@@ -144,6 +148,7 @@ class Cluster final : public BusListener {
   }
   std::vector<Heartbeat> alive() const;
   bool heard_enough() const;
+  bool first_of(cluster::PartitionId) const;
   std::optional<cluster::Follower::State> state_of(cluster::PartitionId) const;
 
   const ClusterOptions options_;
@@ -162,9 +167,8 @@ class Cluster final : public BusListener {
   std::map<std::uint64_t, Peer> peers_;   // by node
   TimePoint processor_heard_{};           // some other one, the last time
   std::map<cluster::PartitionId, Attachment> attachments_;
-  std::atomic<std::uint64_t> run_{0};   // of consumers
-  std::atomic<std::uint32_t> rank_{0};  // of this one among the processors that are alive
-  std::size_t processors_alive_ = 0;    // the keeper's
+  std::atomic<std::uint64_t> run_{0};  // of consumers
+  std::size_t processors_alive_ = 0;   // the keeper's
   // Of the attacher: the last generation whose stream was removed.
   std::map<cluster::PartitionId, std::uint16_t> removed_;
   std::thread keeper_;

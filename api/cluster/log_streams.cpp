@@ -45,6 +45,11 @@ Result<std::optional<LogStreamBounds>> log_stream_bounds(jsCtx* js, const LogStr
   const NatsStreamInfoPtr info(got);
   if (s == NATS_NOT_FOUND) return std::optional<LogStreamBounds>{};
   if (s != NATS_OK) return nats_failure("streams cannot be looked at", s);
+  // Without a leader any replica answers for itself, and may lack the end.
+  if (info->Cluster != nullptr &&
+      (info->Cluster->Leader == nullptr || *info->Cluster->Leader == 0)) {
+    return fail(Fault::busy, fmt::format("the stream {} has no leader", stream.name()));
+  }
   return std::optional(LogStreamBounds{info->State.FirstSeq, info->State.LastSeq});
 }
 

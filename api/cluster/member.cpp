@@ -336,6 +336,7 @@ void Member::handle(const Lacks& l, MemberDesk&) {
   const auto kept = kept_.find(l.partition);
   if (kept == kept_.end()) return;
   const auto& messages = kept->second.messages;
+  if (messages.empty() || l.from < messages.front().position) return;  // it would be of no use
   auto it = std::lower_bound(messages.begin(), messages.end(), l.from,
                              [](const Message& m, Position from) { return m.position < from; });
   for (std::size_t n = 0;
@@ -504,8 +505,11 @@ void Member::handle(const Rewind& r, MemberDesk&) {
 }
 
 void Member::handle(const PromiseNow& p, MemberDesk&) {
-  if (!follower_.partitions().contains(p.partition)) return;
-  answer(promises_, p.partition, follower_.promise(p.partition));
+  const auto it = follower_.partitions().find(p.partition);
+  if (it == follower_.partitions().end()) return;
+  // It may have gone over since that was asked for.
+  const bool still = it->second.position.generation + 1 == p.next;
+  answer(promises_, p.partition, still ? follower_.promise(p.partition) : it->second.anchor);
 }
 
 void Member::handle(const Resume& r, MemberDesk&) {
@@ -619,7 +623,7 @@ void Member::set_generation(PartitionId p, std::uint16_t g) {
   }
 }
 
-std::optional<Position> Member::ask(PartitionId p, Positions& answers) {
+std::optional<Position> Member::ask(PartitionId p, Positions& answers, std::uint16_t next) {
   {
     const std::scoped_lock lock(mutex_);
     answers.erase(p);
@@ -627,7 +631,7 @@ std::optional<Position> Member::ask(PartitionId p, Positions& answers) {
   if (&answers == &rewinds_) {
     put(Rewind{p});
   } else {
-    put(PromiseNow{p});
+    put(PromiseNow{p, next});
   }
   std::unique_lock lock(mutex_);
   if (!told_.wait_for(lock, kAskPatience, [&] { return closed_ || answers.contains(p); }) ||

@@ -114,8 +114,11 @@ class Member {
   void resume(cluster::PartitionId, std::uint16_t generation, std::uint64_t run);
   // A consumer of the next generation's stream begins anew, with its first message.
   void reread(cluster::PartitionId, std::uint16_t generation, std::uint64_t run);
-  // As Follower::promise(); nothing as above.
-  std::optional<cluster::Position> promise(cluster::PartitionId p) { return ask(p, promises_); }
+  // As Follower::promise(), to go over to `next`. Nothing as above, or when it is there already.
+  std::optional<cluster::Position> promise(cluster::PartitionId p, std::uint16_t next) {
+    const auto has = ask(p, promises_, next);
+    return has && has->generation + 1 == next ? has : std::nullopt;
+  }
   void stop_partition(cluster::PartitionId, std::string why);
 
   // As of the last turn.
@@ -152,6 +155,7 @@ class Member {
   };
   struct PromiseNow {
     cluster::PartitionId partition;
+    std::uint16_t next = 0;
   };
   struct Resume {
     cluster::PartitionId partition;
@@ -221,7 +225,7 @@ class Member {
   void show(MemberDesk&);
   Result<TurnReport> take(MemberDesk&);
   using Positions = std::map<cluster::PartitionId, cluster::Position>;
-  std::optional<cluster::Position> ask(cluster::PartitionId, Positions&);
+  std::optional<cluster::Position> ask(cluster::PartitionId, Positions&, std::uint16_t next = 0);
   void answer(Positions&, cluster::PartitionId, cluster::Position);
   template <class T>
   void put(T what, std::size_t bytes = 0);

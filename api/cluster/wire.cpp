@@ -152,6 +152,21 @@ std::optional<Query> parse_query(std::span<const std::byte> bytes) {
   q.customer = *customer;
   q.who = {static_cast<Role>(role), *who};
   q.event = *event;
+  switch (q.kind) {  // whose event is taken for what it must be
+    case Query::Kind::payment:
+      if (!std::holds_alternative<PaymentReceived>(q.event) &&
+          !std::holds_alternative<PaymentFailed>(q.event)) {
+        return std::nullopt;
+      }
+      break;
+    case Query::Kind::demo_payment:
+      if (!std::holds_alternative<PaymentReceived>(q.event)) return std::nullopt;
+      break;
+    case Query::Kind::refund:
+      if (!std::holds_alternative<OrderRefunded>(q.event)) return std::nullopt;
+      break;
+    default: break;
+  }
   return q;
 }
 

@@ -26,6 +26,17 @@ Query sample_query() {
   return q;
 }
 
+TEST(ClusterWire, AnEventOfAnotherKindThanItsQueryIsNotTaken) {
+  for (const auto kind : {Query::Kind::payment, Query::Kind::demo_payment, Query::Kind::refund}) {
+    Query q = sample_query();
+    q.kind = kind;
+    q.event = TimePassed{};
+    Bytes bytes;
+    append_query(bytes, q);
+    EXPECT_FALSE(parse_query(bytes));
+  }
+}
+
 TEST(ClusterWire, AQueryComesBackAsItWas) {
   Bytes bytes;
   append_query(bytes, sample_query());
