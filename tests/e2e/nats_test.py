@@ -199,7 +199,7 @@ class JetStream(Case):
                 def reminders():
                     return [(h["Nats-Msg-Id"], e) for to, h, e in nats.messages(NOTIFICATIONS)
                             if to == subject]
-                eventually("ann is reminded", reminders)
+                eventually("ann is reminded", lambda: nats.count(NOTIFICATIONS) and reminders())
                 s.kill()
                 s.start()  # it tells again, and JetStream knows that it has been told
                 eventually("the hold ends", lambda: s.request(
