@@ -7,8 +7,9 @@
 // the outbox. So after a restart a hold that is still open is reminded of again, with the same id;
 // one that ended meanwhile is not. The memory taken is some 200 bytes for each open hold.
 //
-// Time is this machine's. A clock that is set back or forth moves the reminders of holds that are
-// open, as it moves the ends of these holds.
+// Once a hold is learnt of, time is that of the steady clock: one that is set back moves nothing,
+// as it moves no log's time; one that is set forth ends holds early, some of them before their
+// reminder.
 #pragma once
 
 #include <chrono>
