@@ -391,12 +391,10 @@ Result<NewWebhook> BodyReader::webhook(std::string_view body) {
       for (auto item : kinds) {
         std::string_view name;
         if (item.get_string().get(name) != simdjson::SUCCESS) return m.wrong(what);
-        const auto kind = message_kind(name);
-        if (!kind) {
+        if (!out.kinds->add(name)) {
           return m.wrong(
-              fmt::format("{}; there are {}", what, fmt::join(names_of_message_kinds(), ", ")));
+              fmt::format("{}; there are {}", what, fmt::join(all_message_kinds().names(), ", ")));
         }
-        out.kinds->add(*kind);
       }
       if (out.kinds->empty()) return m.wrong(what);
       return {};

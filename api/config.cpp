@@ -239,7 +239,7 @@ const std::vector<Setting>& settings() {
        text_of(FIELD(webhook_ca_file))},
       {"webhook-give-up-after", "DAYS", "a webhook that fails for so long is disabled (5)",
        apply_days},
-      {"nats", "URL", "publish orders and notifications to JetStream, nats://HOST:PORT",
+      {"nats", "URL", "publish orders, notifications and reminders to JetStream, nats://HOST:PORT",
        apply_nats},
       {"nats-credentials-file", "FILE", "holds user:password or a token for NATS",
        text_of(FIELD(nats_credentials.file))},

@@ -100,8 +100,16 @@ http::Limits within_descriptors(http::Limits limits, std::size_t workers) {
   return limits;
 }
 
-DispatcherOptions delivery_options() {
+void seed(Reminders& reminders, Engine& engine) {
+  for (std::size_t i = 0; i < engine.shards(); ++i) {
+    const Sequencer& shard = engine.shard(i);
+    shard.for_each_head([&](SkuId sku, const Head&) { reminders.seed(sku, *shard.find(sku)); });
+  }
+}
+
+DispatcherOptions delivery_options(Reminders& reminders) {
   DispatcherOptions options;
+  options.reminders = &reminders;
   // A receiver that is back is found soon, and one that stays away costs little.
   options.retry_last = std::chrono::seconds(10);
   options.report = report_delivery;
@@ -225,6 +233,8 @@ Result<void> serve(const ServerConfig& given,
   std::vector<std::unique_ptr<ShardProjections>> projections;
   std::vector<SaleObserver*> observers;
   std::optional<Projector> projector;
+  const Cluster* joined_cluster = nullptr;  // once it has
+  std::optional<Reminders> reminders;
   std::optional<Dispatcher> dispatcher;
   std::unique_ptr<Webhooks> webhooks;
   std::optional<MessageHub> hub;  // of who reads the outbox
@@ -257,7 +267,12 @@ Result<void> serve(const ServerConfig& given,
     auto cursors = CursorStore::open(outbox_directory(config.data_dir));
     if (!cursors) return tl::unexpected(cursors.error());
     const auto store = [&projector] { return projector->store(); };
-    dispatcher.emplace(**log, store, std::move(*cursors), delivery_options());
+    // What a node of a cluster has not heard of yet may have been paid for.
+    reminders.emplace(**log, store, board, clock, RemindersOptions{.current = [&joined_cluster] {
+      return joined_cluster == nullptr || joined_cluster->why_not_ready().empty();
+    }});
+    seed(*reminders, **engine);
+    dispatcher.emplace(**log, store, std::move(*cursors), delivery_options(*reminders));
     auto opened = open_webhooks(config, *dispatcher, store);
     if (!opened) return tl::unexpected(opened.error());
     webhooks = std::move(*opened);
@@ -317,6 +332,7 @@ Result<void> serve(const ServerConfig& given,
     if (!joined) return tl::unexpected(joined.error());
     cluster = std::move(*joined);
     office.cluster = cluster.get();
+    joined_cluster = cluster.get();
   }
   Explainer explainer(**log, [&office](std::uint16_t origin, AnswerMail mail) {
     office.deliver(origin, std::move(mail));

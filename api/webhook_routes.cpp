@@ -41,7 +41,7 @@ void append(JsonWriter& json, const Webhook& w, bool with_secret) {
       .member("url", std::string_view(w.url))
       .key("kinds")
       .begin_array();
-  for (const DecisionKind k : w.kinds.list()) json.value(name_of(k));
+  for (const std::string_view name : w.kinds.names()) json.value(name);
   json.end_array().key("sku");
   if (w.sku) {
     json.value(w.sku->view());

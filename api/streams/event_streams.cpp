@@ -6,6 +6,7 @@
 
 #include "api/streams/sse.hpp"
 #include "core/json/json.hpp"
+#include "projections/outbox/message.hpp"
 
 namespace fairsale::api {
 
@@ -28,8 +29,6 @@ constexpr std::size_t kTrayFrames = 16;
 // Unsent, a stream is sent no more messages: well below what ends it (http::Limits::stream_bytes).
 constexpr std::size_t kMuch = 65'536;
 constexpr milliseconds kGoOnEvery{20};  // who is behind is looked at
-// Before a hold ends, or a third of the hold where that is less.
-constexpr Duration kAboutToExpire{30'000};
 
 }  // namespace
 
@@ -287,7 +286,7 @@ void EventStreams::looked(const Looked& l) {
   s->standing.reset();
   if (l.until.value == 0 || s->announced == l.until) return;
   const std::int64_t left = l.until.value - clock_.now().wall.value;
-  const std::int64_t before = std::min(kAboutToExpire.value, l.hold.value / 3);
+  const std::int64_t before = reminder_lead(l.hold).value;
   if (left > before) {
     s->due = std::min(s->due, now_ + milliseconds(left - before));
     return;
@@ -301,7 +300,7 @@ void EventStreams::looked(const Looked& l) {
       .member("seconds", (left + 999) / 1000)
       .end_object();
   scratch_.clear();
-  append_event(scratch_, "about_to_expire", {}, data);
+  append_event(scratch_, kReminderKind, {}, data);
   worker_.send(s->ticket, scratch_);
 }
 

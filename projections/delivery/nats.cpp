@@ -66,6 +66,31 @@ void on_ack(jsCtx*, natsMsg* msg, jsPubAck*, jsPubAckErr* error, void* closure) 
   natsMsg_Destroy(msg);
 }
 
+// One message, as it is published.
+struct Publication {
+  std::string subject;
+  std::string id;
+  std::string traceparent;
+  std::string body;
+};
+
+// Of a message or a reminder.
+template <class M>
+Publication publication(std::string_view sku, const M& m) {
+  Publication p{.subject = nats_subject(sku, m), .traceparent = traceparent(sku, m)};
+  append_cloud_event(p.body, sku, m);
+  p.id = nats_message_id(message_id(sku, m), p.body);
+  return p;
+}
+
+template <class M>
+std::vector<Publication> publications(std::string_view sku, std::span<const M> all) {
+  std::vector<Publication> out;
+  out.reserve(all.size());
+  for (const M& m : all) out.push_back(publication(sku, m));
+  return out;
+}
+
 class NatsConsumer final : public Consumer {
  public:
   explicit NatsConsumer(NatsOptions options) : options_(std::move(options)) {}
@@ -79,12 +104,19 @@ class NatsConsumer final : public Consumer {
     acks_.changed.notify_one();
   }
 
-  Taken take(const Consignment& c) override {
+  Taken take(const Consignment& c) override { return publish(publications(c.name, c.messages)); }
+
+  Taken remind(std::string_view sku, std::span<const Reminder> reminders) override {
+    return publish(publications(sku, reminders));
+  }
+
+ private:
+  Taken publish(std::span<const Publication> messages) {
     {
       const std::scoped_lock lock(acks_.mutex);
       if (acks_.interrupted) return {};
       acks_.awaited.clear();
-      acks_.stored.assign(c.messages.size(), false);
+      acks_.stored.assign(messages.size(), false);
       acks_.trouble.clear();
     }
     if (!context_ || natsConnection_IsClosed(connection_.get())) {
@@ -95,8 +127,8 @@ class NatsConsumer final : public Consumer {
       }
     }
     std::optional<Error> trouble;
-    for (std::size_t i = 0; i < c.messages.size() && !trouble; ++i) {
-      if (auto ok = publish(c.name, c.messages[i], i); !ok) trouble = ok.error();
+    for (std::size_t i = 0; i < messages.size() && !trouble; ++i) {
+      if (auto ok = publish(messages[i], i); !ok) trouble = ok.error();
     }
     std::unique_lock lock(acks_.mutex);
     acks_.changed.wait_for(lock, kAckTimeout, [&] {
@@ -105,7 +137,7 @@ class NatsConsumer final : public Consumer {
     });
     const auto first = std::find(acks_.stored.begin(), acks_.stored.end(), false);
     const auto n = static_cast<std::size_t>(first - acks_.stored.begin());
-    if (n < c.messages.size() && !trouble && !acks_.interrupted) {
+    if (n < messages.size() && !trouble && !acks_.interrupted) {
       trouble = Error{Fault::io, "NATS: " + (acks_.trouble.empty()
                                                  ? std::string("messages were not acknowledged")
                                                  : acks_.trouble)};
@@ -113,11 +145,10 @@ class NatsConsumer final : public Consumer {
     acks_.awaited.clear();
     lock.unlock();
     // What is still under way must not arrive after what is published next.
-    if (n < c.messages.size()) disconnect();
+    if (n < messages.size()) disconnect();
     return {n, trouble};
   }
 
- private:
   // Without libnats' own reconnecting, which would send what was published while it was away after
   // having lost what came before: then messages would not be in order.
   Result<void> connect() {
@@ -176,26 +207,23 @@ class NatsConsumer final : public Consumer {
     return {};
   }
 
-  Result<void> publish(std::string_view sku, const MessageRow& m, std::size_t index) {
-    std::string body;
-    append_cloud_event(body, sku, m);
-    const std::string id = nats_message_id(sku, m, body);
+  Result<void> publish(const Publication& p, std::size_t index) {
     natsMsg* message = nullptr;
-    natsStatus s = natsMsg_Create(&message, nats_subject(sku, m).c_str(), nullptr, body.data(),
-                                  static_cast<int>(body.size()));
+    natsStatus s = natsMsg_Create(&message, p.subject.c_str(), nullptr, p.body.data(),
+                                  static_cast<int>(p.body.size()));
     const auto header = [&](const char* name, const std::string& value) {
       if (s == NATS_OK) s = natsMsgHeader_Set(message, name, value.c_str());
     };
     header("Content-Type", "application/cloudevents+json; charset=utf-8");
-    header("traceparent", traceparent(sku, m));
+    header("traceparent", p.traceparent);
     if (s == NATS_OK) {
       jsPubOptions how;
       jsPubOptions_Init(&how);
-      how.MsgId = id.c_str();
+      how.MsgId = p.id.c_str();
       how.MaxWait = kAckTimeout.count();
       {
         const std::scoped_lock lock(acks_.mutex);
-        acks_.awaited.emplace(id, index);
+        acks_.awaited.emplace(p.id, index);
       }
       s = js_PublishMsgAsync(context_.get(), &message, &how);
     }
@@ -223,8 +251,8 @@ std::unique_ptr<Consumer> nats_consumer(NatsOptions options) {
   return std::make_unique<NatsConsumer>(std::move(options));
 }
 
-std::string nats_message_id(std::string_view sku, const MessageRow& m, std::string_view body) {
-  return message_id(sku, m) + '/' + to_hex(sha256(std::as_bytes(std::span(body)))).substr(0, 16);
+std::string nats_message_id(std::string_view id, std::string_view body) {
+  return fmt::format("{}/{:.16}", id, to_hex(sha256(std::as_bytes(std::span(body)))));
 }
 
 std::string nats_token(std::string_view sku) {
@@ -247,6 +275,10 @@ std::string nats_subject(std::string_view sku, const MessageRow& m) {
     return "fairsale.orders." + token;
   }
   return fmt::format("fairsale.notifications.{}.{}", token, name_of(m.kind));
+}
+
+std::string nats_subject(std::string_view sku, const Reminder&) {
+  return fmt::format("fairsale.notifications.{}.{}", nats_token(sku), kReminderKind);
 }
 
 }  // namespace fairsale

@@ -11,6 +11,7 @@
 #include "core/json/json.hpp"
 #include "core/log/little_endian.hpp"
 #include "core/log/rocks_database.hpp"
+#include "projections/outbox/message.hpp"
 
 namespace fairsale {
 
@@ -42,7 +43,7 @@ std::string encode(const Webhook& w) {
   std::string out;
   JsonWriter json(out);
   json.begin_object().member("url", std::string_view(w.url)).key("kinds").begin_array();
-  for (const DecisionKind k : w.kinds.list()) json.value(name_of(k));
+  for (const std::string_view name : w.kinds.names()) json.value(name);
   json.end_array();
   if (w.sku) json.member("sku", w.sku->view());
   json.member("past", w.past).member("created", w.created.value).member("enabled", w.enabled);
@@ -108,9 +109,7 @@ std::optional<Webhook> decode_webhook(std::string_view id, std::string_view json
   if (!m.has("kinds") || !m.has("secrets")) return std::nullopt;
   Webhook w{.id = std::string(id), .url = m.text("url")};
   for (const std::string& name : m.texts("kinds")) {
-    const auto kind = message_kind(name);
-    if (!kind) return std::nullopt;
-    w.kinds.add(*kind);
+    if (!w.kinds.add(name)) return std::nullopt;
   }
   if (m.has("sku")) {
     w.sku = SkuName::from(m.text("sku"));
@@ -138,30 +137,36 @@ std::optional<WebhookAttempt> decode_attempt(std::string_view json) {
 
 }  // namespace
 
-std::vector<DecisionKind> KindSet::list() const {
-  std::vector<DecisionKind> out;
-  for (unsigned i = 0; i < kKinds; ++i) {
-    if (has(static_cast<DecisionKind>(i))) out.push_back(static_cast<DecisionKind>(i));
+bool KindSet::add(std::string_view name) {
+  if (name == kReminderKind) {
+    add_reminders();
+    return true;
   }
-  return out;
-}
-
-std::optional<DecisionKind> message_kind(std::string_view name) {
   for (unsigned i = 1; i < kKinds; ++i) {
     const auto kind = static_cast<DecisionKind>(i);
     if (!becomes_message(kind) || name_of(kind) != name) continue;
-    return kind;
+    add(kind);
+    return true;
   }
-  return std::nullopt;
+  return false;
 }
 
-std::vector<std::string_view> names_of_message_kinds() {
-  std::vector<std::string_view> names;
+std::vector<std::string_view> KindSet::names() const {
+  std::vector<std::string_view> out;
   for (unsigned i = 1; i < kKinds; ++i) {
-    const auto kind = static_cast<DecisionKind>(i);
-    if (becomes_message(kind)) names.push_back(name_of(kind));
+    if (has(static_cast<DecisionKind>(i))) out.push_back(name_of(static_cast<DecisionKind>(i)));
   }
-  return names;
+  if (has_reminders()) out.push_back(kReminderKind);
+  return out;
+}
+
+KindSet all_message_kinds() {
+  KindSet all;
+  for (unsigned i = 1; i < kKinds; ++i) {
+    if (becomes_message(static_cast<DecisionKind>(i))) all.add(static_cast<DecisionKind>(i));
+  }
+  all.add_reminders();
+  return all;
 }
 
 struct WebhookStore::Impl {

@@ -24,26 +24,30 @@
 
 namespace fairsale {
 
-// A set of kinds of messages.
+// A set of kinds of messages, reminders (outbox/reminders.hpp) being one of them.
 class KindSet {
  public:
   void add(DecisionKind k) { bits_ |= std::uint32_t{1} << static_cast<unsigned>(k); }
+  void remove(DecisionKind k) { bits_ &= ~(std::uint32_t{1} << static_cast<unsigned>(k)); }
   bool has(DecisionKind k) const { return (bits_ >> static_cast<unsigned>(k) & 1) != 0; }
+  void add_reminders() { bits_ |= kReminders; }
+  bool has_reminders() const { return (bits_ & kReminders) != 0; }
+  // By its name; false when there is no such kind of message.
+  bool add(std::string_view name);
   bool empty() const { return bits_ == 0; }
-  // In the order of their numbers.
-  std::vector<DecisionKind> list() const;
+  // In the order of their numbers, reminders last.
+  std::vector<std::string_view> names() const;
 
   friend bool operator==(const KindSet&, const KindSet&) = default;
 
  private:
+  static constexpr std::uint32_t kReminders = 1;  // no decision has the number 0
+
   std::uint32_t bits_ = 0;
 };
 
-// The kind of message of this name; nothing for what is never one.
-std::optional<DecisionKind> message_kind(std::string_view name);
-
-// All of them.
-std::vector<std::string_view> names_of_message_kinds();
+// All kinds of messages that there are.
+KindSet all_message_kinds();
 
 struct Webhook {
   static constexpr std::size_t kSecrets = 2;

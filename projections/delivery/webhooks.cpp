@@ -30,7 +30,9 @@ std::string new_id() {
   return fmt::format("wh_{:02x}", fmt::join(bytes, ""));
 }
 
-OutgoingMessage outgoing(std::string_view sku, const MessageRow& m) {
+// A message or a reminder.
+template <class M>
+OutgoingMessage outgoing(std::string_view sku, const M& m) {
   OutgoingMessage out{.id = message_id(sku, m), .traceparent = traceparent(sku, m)};
   append_cloud_event(out.body, sku, m);
   out.purchase = m.purchase;
@@ -40,13 +42,9 @@ OutgoingMessage outgoing(std::string_view sku, const MessageRow& m) {
 }  // namespace
 
 KindSet default_webhook_kinds() {
-  KindSet kinds;
-  for (std::uint8_t i = 1; i <= static_cast<std::uint8_t>(DecisionKind::noted); ++i) {
-    const auto kind = static_cast<DecisionKind>(i);
-    if (becomes_message(kind) && kind != DecisionKind::reserved && kind != DecisionKind::waiting) {
-      kinds.add(kind);
-    }
-  }
+  KindSet kinds = all_message_kinds();
+  kinds.remove(DecisionKind::reserved);
+  kinds.remove(DecisionKind::waiting);
   return kinds;
 }
 
@@ -138,9 +136,7 @@ class Webhooks::Courier final : public Consumer {
 
   Taken take(const Consignment& c) override {
     const Webhook w = endpoint_->copy();
-    if (!w.enabled) {
-      return {0, Error{Fault::invalid, fmt::format("disabled: {}", w.disabled_because)}};
-    }
+    if (!w.enabled) return disabled(w);
     if (w.sku && w.sku->view() != c.name) return {c.messages.size(), {}};
     std::vector<OutgoingMessage> wanted;
     std::vector<std::size_t> index;
@@ -150,15 +146,35 @@ class Webhooks::Courier final : public Consumer {
       index.push_back(i);
     }
     if (wanted.empty()) return {c.messages.size(), {}};
-    std::optional<Error> trouble;
-    const std::size_t n = sender_.send(w.url, w.secrets, wanted, [&](const WebhookAttempt& a) {
-      endpoint_->note(a);
-      if (!a.taken() && !trouble) trouble = Error{Fault::io, a.error};
-    });
-    return {n == wanted.size() ? c.messages.size() : index[n], trouble};
+    Taken taken = send(w, wanted);
+    const std::size_t n = taken.messages;
+    taken.messages = n == wanted.size() ? c.messages.size() : index[n];
+    return taken;
+  }
+
+  Taken remind(std::string_view sku, std::span<const Reminder> reminders) override {
+    const Webhook w = endpoint_->copy();
+    if (!w.kinds.has_reminders() || (w.sku && w.sku->view() != sku)) return {reminders.size(), {}};
+    if (!w.enabled) return disabled(w);
+    std::vector<OutgoingMessage> wanted;
+    for (const Reminder& r : reminders) wanted.push_back(outgoing(sku, r));
+    return send(w, wanted);
   }
 
  private:
+  static Taken disabled(const Webhook& w) {
+    return {0, Error{Fault::invalid, fmt::format("disabled: {}", w.disabled_because)}};
+  }
+
+  Taken send(const Webhook& w, std::span<const OutgoingMessage> messages) {
+    Taken taken;
+    taken.messages = sender_.send(w.url, w.secrets, messages, [&](const WebhookAttempt& a) {
+      endpoint_->note(a);
+      if (!a.taken() && !taken.trouble) taken.trouble = Error{Fault::io, a.error};
+    });
+    return taken;
+  }
+
   const std::shared_ptr<Shared> shared_;
   const std::shared_ptr<Endpoint> endpoint_;
   const std::string name_;

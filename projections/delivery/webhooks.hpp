@@ -2,7 +2,7 @@
 // outbox. Messages leave as CloudEvents, signed by Standard Webhooks 1.0.0; one is taken when it is
 // answered with 2xx. Those of one purchase leave in their order, each after the one before it was
 // taken; those of different purchases may overtake each other within a few, but none overtakes, or
-// is overtaken by, one that is about the sale as a whole.
+// is overtaken by, one that is about the sale as a whole. Reminders may overtake any.
 #pragma once
 
 #include <chrono>
@@ -36,7 +36,7 @@ struct NewWebhook {
 };
 
 // All but reserved and waiting: whoever buys was told these in the answer, and in a rush there are
-// many of them.
+// many of them. Reminders are among them: what nobody has paid for is what its customer may forget.
 KindSet default_webhook_kinds();
 
 // "webhook/ID": the name of its consumer.
@@ -74,7 +74,7 @@ class Webhooks {
   // Goes on where it stopped.
   Result<Webhook> enable(std::string_view id);
   Result<Webhook> disable(std::string_view id);
-  // All messages of a SKU from this position on are sent again, in order.
+  // All messages of a SKU from this position on are sent again, in order; reminders are not.
   Result<void> redeliver(std::string_view id, std::string_view sku, Seq from);
   // One message is sent again, now. Filters do not matter.
   Result<WebhookAttempt> redeliver(std::string_view id, std::string_view sku, Seq position,

@@ -16,9 +16,24 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-constexpr milliseconds kPatience{1000};  // of a thread when there is nothing to do
+constexpr milliseconds kPatience{1000};   // of a thread when there is nothing to do
+constexpr milliseconds kRemindFor{1000};  // then messages have their turn
 
 }  // namespace
+
+// How it goes with what a consumer is given: with messages, or with reminders.
+struct Dispatcher::Course {
+  steady_clock::time_point retry_at{};  // only by who works; none: now
+  milliseconds pause{0};                // likewise
+  unsigned failures = 0;                // under the lane's mutex, in a row
+  std::optional<Error> trouble;         // likewise
+
+  // How long it must wait.
+  milliseconds held() const {
+    const auto left = std::chrono::ceil<milliseconds>(retry_at - steady_clock::now());
+    return std::max(left, milliseconds(0));
+  }
+};
 
 // A consumer, and the SKUs of which there is more for it.
 struct Dispatcher::Lane {
@@ -56,8 +71,9 @@ struct Dispatcher::Lane {
   std::atomic<bool> leaving{false};
   std::atomic<bool> impatient{false};
   std::map<std::uint64_t, std::string> names;  // of SKUs; only by who works
-  steady_clock::time_point retry_at{};         // likewise
-  milliseconds pause{0};                       // likewise
+  Reminders::Mark reminded;                    // likewise; what follows it is still to be told
+  Course messages;
+  Course reminders;
 
   std::mutex moving;     // guards the cursors, and
   bool rewound = false;  // whether one was moved back while messages were being given
@@ -67,8 +83,6 @@ struct Dispatcher::Lane {
   std::set<std::uint64_t> queued;
   std::optional<SkuId> given;  // the one whose messages the consumer has in hand
   std::uint64_t taken = 0;
-  unsigned failures = 0;
-  std::optional<Error> trouble;
 };
 
 Dispatcher::Dispatcher(const EventLog& log, StoreSource store, std::unique_ptr<CursorStore> cursors,
@@ -154,6 +168,7 @@ Result<void> Dispatcher::remove(std::string_view name) {
 }
 
 void Dispatcher::grew(SkuId sku) {
+  if (options_.reminders != nullptr) options_.reminders->grew(sku);
   const std::scoped_lock lock(mutex_);
   for (const auto& lane : lanes_) {
     bool fresh = false;
@@ -214,53 +229,87 @@ void Dispatcher::stop() {
 void Dispatcher::run(Lane& lane) {
   work_in_background();
   while (!lane.leaving.load()) {
-    if (lane.impatient.exchange(false)) lane.retry_at = {};
-    const auto now = steady_clock::now();
-    if (now < lane.retry_at) {
-      // What arrives meanwhile has to wait as well.
-      lane.bell.wait(std::min(kPatience, std::chrono::ceil<milliseconds>(lane.retry_at - now)));
-    } else if (!step(lane)) {
-      lane.bell.wait(kPatience);
+    if (lane.impatient.exchange(false)) {
+      lane.messages.retry_at = {};
+      lane.reminders.retry_at = {};
     }
+    const milliseconds idle = step(lane);
+    if (idle > milliseconds(0)) lane.bell.wait(std::min(kPatience, idle));
   }
 }
 
 void Dispatcher::work() {
   for (const auto& lane : lanes()) {
-    lane->retry_at = {};
-    while (step(*lane) && lane->pause == milliseconds(0)) {
+    lane->messages.retry_at = {};
+    lane->reminders.retry_at = {};
+    const auto well = [&] {
+      return lane->messages.retry_at == steady_clock::time_point{} &&
+             lane->reminders.retry_at == steady_clock::time_point{};
+    };
+    while (step(*lane) == milliseconds(0) && well()) {
     }
   }
 }
 
-// Gives one SKU's next messages. Returns false when there is nothing to do.
-bool Dispatcher::step(Lane& lane) {
+// Does some of what there is to do. Returns for how long there is nothing.
+milliseconds Dispatcher::step(Lane& lane) {
+  const auto enough = steady_clock::now() + kRemindFor;
+  milliseconds idle = remind(lane);
+  while (idle == milliseconds(0) && !lane.leaving.load() && steady_clock::now() < enough) {
+    idle = remind(lane);
+  }
+  return std::min(idle, deliver(lane));
+}
+
+// Gives the next reminders, as step().
+milliseconds Dispatcher::remind(Lane& lane) {
+  if (options_.reminders == nullptr) return kPatience;
+  if (const auto held = lane.reminders.held(); held > milliseconds(0)) return held;
+  const auto next = options_.reminders->next(lane.reminded, Consumer::kReminders);
+  if (next.reminders.empty()) return next.wait;
+  const auto taken = lane.consumer->remind(next.sku, next.reminders);
+  if (taken.messages > 0) {
+    lane.reminded = next.marks[taken.messages - 1];
+    const std::scoped_lock lock(lane.mutex);
+    lane.taken += taken.messages;
+  }
+  note(lane, lane.reminders, taken.trouble);
+  return milliseconds(0);
+}
+
+// Gives one SKU's next messages, as step().
+milliseconds Dispatcher::deliver(Lane& lane) {
+  if (const auto held = lane.messages.held(); held > milliseconds(0)) return held;
   const auto sku = lane.next();
-  if (!sku) return false;
+  if (!sku) return kPatience;
   const auto more = give(lane, *sku);
-  std::optional<Error> told;
   {
     const std::scoped_lock lock(lane.mutex);
     lane.given.reset();
     if (!more || *more) lane.note(*sku);
-    if (more) {
-      lane.failures = 0;
-      lane.trouble.reset();
-    } else {
-      if (!lane.trouble || lane.trouble->message != more.error().message) told = more.error();
-      ++lane.failures;
-      lane.trouble = more.error();
-    }
   }
-  if (more) {
-    lane.pause = milliseconds(0);
-    return true;
+  note(lane, lane.messages, more ? std::nullopt : std::optional(more.error()));
+  return milliseconds(0);
+}
+
+// What came of giving something.
+void Dispatcher::note(Lane& lane, Course& course, const std::optional<Error>& trouble) {
+  bool fresh = false;
+  {
+    const std::scoped_lock lock(lane.mutex);
+    fresh = trouble && (!course.trouble || course.trouble->message != trouble->message);
+    course.failures = trouble ? course.failures + 1 : 0;
+    course.trouble = trouble;
   }
-  if (told && options_.report) options_.report(lane.consumer->name(), *told);
-  lane.pause = lane.pause == milliseconds(0) ? options_.retry_first
-                                             : std::min(2 * lane.pause, options_.retry_last);
-  lane.retry_at = steady_clock::now() + lane.pause;
-  return true;
+  if (!trouble) {
+    course.pause = milliseconds(0);
+    course.retry_at = {};
+    return;
+  }
+  if (fresh && options_.report) options_.report(lane.consumer->name(), *trouble);
+  course.pause = course.pause == milliseconds(0) ? options_.retry_first
+                                                 : std::min(2 * course.pause, options_.retry_last);
+  course.retry_at = steady_clock::now() + course.pause;
 }
 
 // Returns whether there may be more.
@@ -306,11 +355,12 @@ std::vector<ConsumerStatus> Dispatcher::status() const {
   std::vector<ConsumerStatus> all;
   for (const auto& lane : lanes()) {
     const std::scoped_lock lock(lane->mutex);
-    all.push_back({.name = std::string(lane->consumer->name()),
-                   .taken = lane->taken,
-                   .skus_behind = lane->behind(),
-                   .failures = lane->failures,
-                   .trouble = lane->trouble});
+    all.push_back(
+        {.name = std::string(lane->consumer->name()),
+         .taken = lane->taken,
+         .skus_behind = lane->behind(),
+         .failures = lane->messages.failures + lane->reminders.failures,
+         .trouble = lane->messages.trouble ? lane->messages.trouble : lane->reminders.trouble});
   }
   return all;
 }

@@ -4,7 +4,8 @@
 // The messages lie in the stored projection `outbox`, which is made from the log; a consumer has a
 // cursor for each SKU (cursors.hpp). So a kill, a consumer that is down for a day and one that is
 // new are one and the same: a consumer that is behind. Each has a thread of its own and never waits
-// for another; purchases never wait for any.
+// for another; purchases never wait for any. Beside messages it gives reminders of holds that end
+// soon (reminders.hpp): these are worth nothing later, so they go first.
 #pragma once
 
 #include <atomic>
@@ -21,6 +22,7 @@
 
 #include "core/log/event_log.hpp"
 #include "projections/outbox/cursors.hpp"
+#include "projections/outbox/reminders.hpp"
 #include "projections/stored/follower.hpp"
 #include "projections/stored/store.hpp"
 
@@ -52,6 +54,14 @@ class Consumer {
   };
   virtual Taken take(const Consignment&) = 0;
 
+  // The same with reminders of holds of one SKU, at most kReminders. What is not taken is given
+  // again for as long as the hold lasts, and keeps no messages back; a reminder may come before the
+  // message that tells of its hold. Of no interest, unless said otherwise.
+  static constexpr std::size_t kReminders = 8;
+  virtual Taken remind(std::string_view /*sku*/, std::span<const Reminder> reminders) {
+    return {reminders.size(), {}};
+  }
+
   // It is to stop, for good. From another thread.
   virtual void interrupt() {}
 };
@@ -63,11 +73,12 @@ struct DispatcherOptions {
   std::chrono::milliseconds retry_last{30'000};
   // What goes wrong, from any thread. Told once per trouble, and once it is over.
   std::function<void(std::string_view consumer, const Error&)> report;
+  Reminders* reminders = nullptr;  // which must outlive the dispatcher; none: nobody is reminded
 };
 
 struct ConsumerStatus {
   std::string name;
-  std::uint64_t taken = 0;       // messages since the start
+  std::uint64_t taken = 0;       // messages and reminders since the start
   std::size_t skus_behind = 0;   // SKUs of which there is more, or may be
   unsigned failures = 0;         // in a row
   std::optional<Error> trouble;  // while it lasts
@@ -114,13 +125,17 @@ class Dispatcher {
 
  private:
   struct Lane;
+  struct Course;
 
   using Lanes = std::vector<std::shared_ptr<Lane>>;
   Lanes lanes() const;
   Result<std::shared_ptr<Lane>> lane(std::string_view name) const;
   Result<void> begin(Lane&, bool behind_all);
   void run(Lane&);
-  bool step(Lane&);
+  std::chrono::milliseconds step(Lane&);
+  std::chrono::milliseconds remind(Lane&);
+  std::chrono::milliseconds deliver(Lane&);
+  void note(Lane&, Course&, const std::optional<Error>& trouble);
   Result<bool> give(Lane&, SkuId);
 
   const EventLog& log_;

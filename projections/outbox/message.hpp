@@ -2,6 +2,7 @@
 // webhooks, NATS).
 #pragma once
 
+#include <algorithm>
 #include <string>
 #include <string_view>
 
@@ -23,8 +24,33 @@ void append_message_json(std::string& out, std::string_view sku, const MessageRo
 // "fairsale.purchase.KIND" with the purchase as subject, or "fairsale.sale.KIND" without one.
 void append_cloud_event(std::string& out, std::string_view sku, const MessageRow&);
 
+// Whose hold ends soon. Consumers of the outbox are told beside its messages (reminders.hpp), once
+// for each hold; and a purchase holds once at most.
+struct Reminder {
+  Seq purchase;
+  CustomerId customer;
+  Quantity quantity;
+  Timestamp at;     // when it is due: the lead before `until`
+  Timestamp until;  // when the hold ends
+};
+
+// What kind of message a reminder is.
+inline constexpr std::string_view kReminderKind = "about_to_expire";
+
+// How long before the end of a hold it is told that it ends soon: 30 s, or a third of the hold
+// where that is less.
+constexpr Duration reminder_lead(Duration hold) {
+  return Duration{std::min<std::int64_t>(30'000, hold.value / 3)};
+}
+
+// As of other messages; the id is "sku:purchase:about_to_expire".
+std::string message_id(std::string_view sku, const Reminder&);
+void append_message_json(std::string& out, std::string_view sku, const Reminder&);
+void append_cloud_event(std::string& out, std::string_view sku, const Reminder&);
+
 // A traceparent of W3C Trace Context. All messages of a purchase are of one trace and each is a
 // span of its own; both follow from their ids, so that a repeat has the same.
 std::string traceparent(std::string_view sku, const MessageRow&);
+std::string traceparent(std::string_view sku, const Reminder&);
 
 }  // namespace fairsale

@@ -14,6 +14,7 @@ TEST(NatsSubject, OrdersAreWorkAndAllElseIsTold) {
             "fairsale.notifications.demo.refunded");
   EXPECT_EQ(nats_subject("demo", of(DecisionKind::sold_out)),
             "fairsale.notifications.demo.sold_out");
+  EXPECT_EQ(nats_subject("a.b", Reminder{}), "fairsale.notifications.a%2Eb.about_to_expire");
 }
 
 TEST(NatsSubject, ASkuIsOneTokenAndDifferentOnesAreDifferent) {

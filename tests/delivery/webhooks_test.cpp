@@ -73,6 +73,7 @@ TEST_F(WebhooksTest, OutliveARestartWithAllThatIsKnownOfThem) {
   NewWebhook wanted = kHook;
   wanted.sku = SkuName::from("a.b");
   wanted.kinds.emplace().add(DecisionKind::ordered);
+  wanted.kinds->add_reminders();
   wanted.past = true;
   const auto one = webhooks->add(wanted);
   ASSERT_TRUE(one) << one.error().message;
@@ -163,13 +164,20 @@ TEST(WebhookUrl, MustBeOneOfTheWeb) {
 }
 
 TEST(MessageKinds, AreThoseThatLeave) {
-  EXPECT_EQ(message_kind("ordered"), DecisionKind::ordered);
-  EXPECT_FALSE(message_kind("refused"));
-  EXPECT_FALSE(message_kind("unknown"));
+  KindSet some;
+  EXPECT_TRUE(some.add("ordered"));
+  EXPECT_TRUE(some.has(DecisionKind::ordered));
+  EXPECT_FALSE(some.has_reminders());
+  EXPECT_TRUE(some.add("about_to_expire"));
+  EXPECT_TRUE(some.has_reminders());
+  EXPECT_EQ(some.names(), (std::vector<std::string_view>{"ordered", "about_to_expire"}));
+  EXPECT_FALSE(some.add("refused"));
+  EXPECT_FALSE(some.add("unknown"));
   EXPECT_FALSE(default_webhook_kinds().has(DecisionKind::reserved));
   EXPECT_FALSE(default_webhook_kinds().has(DecisionKind::waiting));
   EXPECT_FALSE(default_webhook_kinds().has(DecisionKind::refused));
-  EXPECT_EQ(default_webhook_kinds().list().size(), names_of_message_kinds().size() - 2);
+  EXPECT_TRUE(default_webhook_kinds().has_reminders());
+  EXPECT_EQ(default_webhook_kinds().names().size(), all_message_kinds().names().size() - 2);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@ import time
 
 from cluster import Cluster, NatsServers, Rushes, sku_id
 from harness import Case, ended, eventually, figure, finish, main, seed_of_this_run
+from receiver import Receiver
 
 OTHER = "demo"  # of another partition than "tour"
 KILLS = int(os.environ.get("FAIRSALE_KILLS", "1"))
@@ -76,6 +77,23 @@ class Clusters(Case):
             self.assertIn(a.request("GET", f"/v1/purchases/{waits}", a.shop).json["status"],
                           ("offered", "expired"))
             c.settled("tour")
+
+    def test_a_processor_that_was_away_reminds_of_no_hold_that_was_paid_meanwhile(self):
+        with NatsServers() as nats, Receiver() as r, \
+                Cluster(self.programs, nats, options=("--webhook-private-addresses",)) as c:
+            a, p = c.edges[0], c.processors[0]
+            for kinds in (["about_to_expire"], ["expired"]):
+                reply = p.request("POST", "/v1/webhooks", p.shop, {"url": r.url, "kinds": kinds})
+                self.assertEqual(reply.status, 201, reply)
+            a.open_sale("tour", stock=2, hold_seconds=24, grace_seconds=0)
+            held, paid = (a.buy("tour", who, "k").json["purchase"] for who in ("ann", "ben"))
+            c.settled("tour")
+            p.kill()
+            self.assertEqual(a.pay(paid, "pay-1").json["status"], "ordered")
+            p.start()
+            eventually("the hold ends", lambda: len(r.messages()) >= 2)
+            self.assertEqual([(m["type"], m["purchase"]) for m in r.messages()],
+                             [("about_to_expire", held), ("expired", held)])
 
     def test_processors_killed_and_stopped_in_a_rush_lose_and_double_nothing(self):
         random.seed(seed_of_this_run())

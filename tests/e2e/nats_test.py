@@ -162,6 +162,9 @@ class JetStream(Case):
                     page = s.request("GET", f"/v1/sales/rush/orders?after={after}", s.shop).json
                     listed |= {o["purchase"] for o in page["orders"]}
                     after = page["next"]
+                # Reminders have no place in this order, and go with their holds.
+                reminders = [m for m in other if m[2]["data"]["type"] == "about_to_expire"]
+                other = [m for m in other if m not in reminders]
                 def known():
                     published = [e["data"] for _, _, e in orders + other]
                     witnessed = once(witness.messages())
@@ -176,12 +179,37 @@ class JetStream(Case):
             self.assertEqual({e["subject"] for _, _, e in orders
                               if e["type"] == "fairsale.purchase.ordered"}, listed)
             self.assertEqual(len(listed), 400)
-            for subject, headers, event in orders + other:
+            for subject, headers, event in orders + other + reminders:
                 kind = event["data"]["type"]
                 self.assertEqual(subject, "fairsale.orders.rush" if kind in
                                  ("ordered", "refund_due") else f"fairsale.notifications.rush.{kind}")
                 self.assertRegex(headers["Nats-Msg-Id"], f"^{event['id']}/[0-9a-f]{{16}}$")
                 self.assertRegex(headers["traceparent"], "^00-[0-9a-f]{32}-[0-9a-f]{16}-01$")
+
+    def test_who_has_not_paid_is_reminded_once_also_when_the_server_is_killed(self):
+        with Nats() as nats:
+            nats.start()
+            with self.server("--nats", nats.url) as s:
+                s.open_sale("a.b", stock=2, hold_seconds=9, grace_seconds=0)
+                held, paid = (s.buy("a.b", c, "k").json["purchase"] for c in ("ann", "ben"))
+                s.pay(paid, "pay-1")
+                s.kill()
+                s.start()
+                subject = "fairsale.notifications.a%2Eb.about_to_expire"
+                def reminders():
+                    return [(h["Nats-Msg-Id"], e) for to, h, e in nats.messages(NOTIFICATIONS)
+                            if to == subject]
+                eventually("ann is reminded", lambda: nats.count(NOTIFICATIONS) and reminders())
+                s.kill()
+                s.start()  # it tells again, and JetStream knows that it has been told
+                eventually("the hold ends", lambda: s.request(
+                    "GET", f"/v1/purchases/{held}", s.shop).json["status"] == "expired")
+                self.caught_up(s)
+                (message_id, event), = reminders()
+                self.assertEqual(event["type"], "fairsale.purchase.about_to_expire")
+                self.assertEqual((event["subject"], event["data"]["customer"]), (held, "ann"))
+                self.assertEqual(event["id"], f"{held}:about_to_expire")
+                self.assertRegex(message_id, f"^{event['id']}/[0-9a-f]{{16}}$")
 
     def test_messages_of_another_log_are_no_repeats(self):
         """Two servers with a sale of the same name: what the second says comes within the time in

@@ -2,6 +2,7 @@
 that an independent verifier accepts it; through a kill, and beside a rush."""
 
 import collections
+import datetime
 import json
 import os
 import socket
@@ -9,7 +10,7 @@ import subprocess
 import threading
 import time
 
-from harness import PATIENCE, Case, ended, eventually, finish, main
+from harness import PATIENCE, Case, ended, eventually, figure, finish, main
 from receiver import Receiver, once, order
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -196,6 +197,38 @@ class Webhooks(Case):
             self.assertEqual(len(once(r.messages())), 230)
             reply = s.request("POST", again, s.shop, {"message": "demo:9999:0"})
             self.assertEqual((reply.status, reply.problem), (400, "bad_request"))
+
+    def test_who_has_not_paid_is_reminded_before_the_hold_ends_also_after_a_kill(self):
+        with self.hooks_server() as s, Receiver() as r, Receiver() as all_else, \
+                Receiver() as of_other:
+            self.register(s, r.url, kinds=["about_to_expire"])
+            self.register(s, all_else.url)
+            self.register(s, of_other.url, kinds=["about_to_expire"], sku="other")
+            s.open_sale("demo", stock=3, hold_seconds=9, grace_seconds=0)
+            held, paid, given_up = (s.buy("demo", c, "k").json for c in ("ann", "ben", "cid"))
+            s.pay(paid["purchase"], "pay-1")
+            s.request("DELETE", f"/v1/purchases/{given_up['purchase']}", s.shop)
+            s.kill()
+            s.start()
+            eventually("ann is reminded", r.messages)
+            now = time.time()
+            event = json.loads(r.got[0][1])
+            self.assertEqual(event["type"], "fairsale.purchase.about_to_expire")
+            self.assertEqual(event["subject"], held["purchase"])
+            self.assertEqual(event["id"], f"{held['purchase']}:about_to_expire")
+            self.assertEqual(r.got[0][0]["webhook-id"], event["id"])
+            told = event["data"]
+            self.assertEqual((told["customer"], told["until"]), ("ann", held["until"]))
+            moment, until = (datetime.datetime.fromisoformat(t.replace("Z", "+00:00")).timestamp()
+                             for t in (told["time"], told["until"]))
+            self.assertAlmostEqual(until - moment, 3, places=2)
+            self.assertTrue(moment <= now < until, (moment, now, until))
+            figure("a reminder came after its moment, ms", round((now - moment) * 1000))
+            eventually("the hold ends", lambda: "expired" in
+                       {m["type"] for m in all_else.messages()})
+            self.assertEqual(r.messages(), [told], "once, and nobody else")
+            self.assertIn(told, all_else.messages(), "it is among what is sent by default")
+            self.assertEqual(of_other.messages(), [])
 
     def test_a_redelivery_that_hangs_keeps_nobody_from_looking(self):
         with self.hooks_server() as s, Receiver(lambda n, m: None) as hangs, Receiver() as well:

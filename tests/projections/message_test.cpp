@@ -74,6 +74,31 @@ TEST(Message, AsACloudEvent) {
                        json("demo", reserved()) + "}");
 }
 
+TEST(Message, OfAHoldThatEndsSoon) {
+  const Reminder r{.purchase = Seq{16},
+                   .customer = *CustomerId::from("ann"),
+                   .quantity = Quantity{2},
+                   .at = Timestamp{1'764'230'490'123},
+                   .until = Timestamp{1'764'230'520'123}};
+  std::string event;
+  append_cloud_event(event, "demo", r);
+  EXPECT_EQ(event,
+            R"({"specversion":"1.0","id":"demo:16:about_to_expire","source":"/sales/demo",)"
+            R"("type":"fairsale.purchase.about_to_expire","time":"2025-11-27T08:01:30.123Z",)"
+            R"("subject":"demo:16","datacontenttype":"application/json","data":)"
+            R"({"id":"demo:16:about_to_expire","type":"about_to_expire","sku":"demo",)"
+            R"("time":"2025-11-27T08:01:30.123Z","purchase":"demo:16","customer":"ann",)"
+            R"("quantity":2,"until":"2025-11-27T08:02:00.123Z"}})");
+  EXPECT_EQ(traceparent("demo", r).substr(0, 36), traceparent("demo", reserved()).substr(0, 36));
+  EXPECT_NE(traceparent("demo", r), traceparent("demo", reserved()));
+}
+
+TEST(Message, AHoldEndsSoonWhenThirtySecondsOrAThirdOfItAreLeft) {
+  EXPECT_EQ(reminder_lead(Duration{600'000}), Duration{30'000});
+  EXPECT_EQ(reminder_lead(Duration{90'000}), Duration{30'000});
+  EXPECT_EQ(reminder_lead(Duration{30'000}), Duration{10'000});
+}
+
 TEST(Message, ATraceIsOfThePurchaseAndASpanOfTheMessage) {
   MessageRow later = reserved();
   later.position = Seq{40};
