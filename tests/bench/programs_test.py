@@ -118,11 +118,12 @@ class Bench(unittest.TestCase):
 
     def test_every_row_is_measured_and_no_measurement_is_for_nothing(self):
         sys.path.insert(0, str(ROOT / "tools/bench"))
+        from clusters import CLUSTERS
         from long_runs import LONG
         from measurements import MEASUREMENTS
         from rows import GROUPS, Row, chosen, plan_of
         planned = [name for _, names in plan_of(chosen(None, long=True)) for name in names]
-        self.assertEqual(sorted(planned), sorted(MEASUREMENTS | LONG))
+        self.assertEqual(sorted(planned), sorted(MEASUREMENTS | CLUSTERS | LONG))
         names = [row.name for _, rows in GROUPS for row in rows]
         self.assertEqual(len(names), len(set(names)))
         row = Row("x", "x", "a", peer="b", goal="<= 0.7")

@@ -930,11 +930,14 @@ class Life {
       for (std::uint32_t i = 0; i < spread_.count; ++i) connect(p, PartitionId{i});
     }
     run_dry();
-    for (std::uint32_t i = 0; i < spread_.count; ++i) {
-      if (any_stopped(PartitionId{i}) || apart(PartitionId{i}) || forgotten(PartitionId{i}))
-        reseed(PartitionId{i});
+    // What streams have lost may show only behind the one that was made anew.
+    for (int rounds = 0; rounds < 3; ++rounds) {
+      for (std::uint32_t i = 0; i < spread_.count; ++i) {
+        if (any_stopped(PartitionId{i}) || apart(PartitionId{i}) || forgotten(PartitionId{i}))
+          reseed(PartitionId{i});
+      }
+      run_dry();
     }
-    run_dry();
     // And it works again: whoever buys is answered, or asks again.
     for (const auto& name : names_) {
       const SkuId sku = sku_id(name);
