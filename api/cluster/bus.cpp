@@ -101,6 +101,18 @@ std::string leader_of(const jsClusterInfo* cluster) {
   return cluster != nullptr && cluster->Leader != nullptr ? cluster->Leader : "";
 }
 
+milliseconds since(steady_clock::time_point moment) {
+  return std::chrono::duration_cast<milliseconds>(steady_clock::now() - moment);
+}
+
+Result<std::string> new_inbox() {
+  natsInbox* made = nullptr;
+  if (natsStatus s = natsInbox_Create(&made); s != NATS_OK) return nats_failure("an inbox", s);
+  std::string inbox(made);
+  natsInbox_Destroy(made);
+  return inbox;
+}
+
 class NatsBus;
 
 enum class Kind : std::uint8_t {
@@ -165,10 +177,9 @@ class NatsBus final : public Bus {
     if (!client) return tl::unexpected(client.error());
     connection_ = std::move(client->connection);
     context_ = std::move(client->context);
-    natsInbox* made = nullptr;
-    if (natsStatus s = natsInbox_Create(&made); s != NATS_OK) return nats_failure("an inbox", s);
-    probes_ = made;
-    natsInbox_Destroy(made);
+    auto inbox = new_inbox();
+    if (!inbox) return tl::unexpected(inbox.error());
+    probes_ = std::move(*inbox);
     return hear(probes_ + ".*.*", nullptr, {.bus = this, .kind = Kind::probes});
   }
 
@@ -193,23 +204,20 @@ class NatsBus final : public Bus {
     const std::pair key{p, next.generation};
     {
       const std::scoped_lock lock(mutex_);
-      drop(following_[key].hearing);
-      following_[key].heard.reset();
-      following_[key].last = next.sequence - 1;
-      following_[key].lost = false;
+      Following& f = following_[key];
+      drop(f.hearing);
+      f.heard.reset();
+      f.last = next.sequence - 1;
+      f.lost = false;
     }
-    natsInbox* made = nullptr;
-    if (natsStatus s = natsInbox_Create(&made); s != NATS_OK) {
-      return nats_failure("an inbox", s);
-    }
-    const std::string inbox(made);
-    natsInbox_Destroy(made);
+    const auto inbox = new_inbox();
+    if (!inbox) return tl::unexpected(inbox.error());
     Hearing what{.bus = this,
                  .kind = Kind::messages,
                  .partition = p,
                  .generation = next.generation,
                  .run = run};
-    auto hearing = subscribe(inbox, nullptr, what);
+    auto hearing = subscribe(*inbox, nullptr, what);
     if (!hearing) return tl::unexpected(hearing.error());
     {
       const std::scoped_lock lock(mutex_);
@@ -217,7 +225,7 @@ class NatsBus final : public Bus {
     }
     jsConsumerConfig config;
     jsConsumerConfig_Init(&config);
-    config.DeliverSubject = inbox.c_str();
+    config.DeliverSubject = inbox->c_str();
     config.DeliverPolicy = js_DeliverByStartSequence;
     config.OptStartSeq = next.sequence;
     config.AckPolicy = js_AckNone;
@@ -248,7 +256,7 @@ class NatsBus final : public Bus {
     const std::scoped_lock lock(mutex_);
     const auto it = following_.find({p, generation});
     if (it == following_.end() || !it->second.message) return milliseconds::max();
-    return std::chrono::duration_cast<milliseconds>(steady_clock::now() - *it->second.message);
+    return since(*it->second.message);
   }
 
   std::string heard(PartitionId p, std::uint16_t generation) const override {
@@ -256,10 +264,7 @@ class NatsBus final : public Bus {
     const auto it = following_.find({p, generation});
     if (it == following_.end()) return "it is not followed";
     const auto ago = [](const auto& moment) {
-      return moment ? fmt::format("{} ms ago", std::chrono::duration_cast<milliseconds>(
-                                                   steady_clock::now() - *moment)
-                                                   .count())
-                    : std::string("never");
+      return moment ? fmt::format("{} ms ago", since(*moment).count()) : std::string("never");
     };
     return fmt::format("its consumer spoke {}, its leader {}", ago(it->second.heard),
                        ago(it->second.led));
@@ -293,8 +298,7 @@ class NatsBus final : public Bus {
     const std::scoped_lock lock(mutex_);
     const auto it = following_.find({p, generation});
     if (it == following_.end() || !it->second.heard || !it->second.led) return milliseconds::max();
-    return std::chrono::duration_cast<milliseconds>(steady_clock::now() -
-                                                    std::min(*it->second.heard, *it->second.led));
+    return since(std::min(*it->second.heard, *it->second.led));
   }
 
   Result<std::optional<std::string>> leader(PartitionId p, std::uint16_t generation) override {

@@ -119,8 +119,6 @@ Result<std::unique_ptr<Cluster>> Cluster::join(ClusterOptions options, Engine& e
     self->member_of(p).set_generation(p, at.generation);
     if (auto ok = self->bus_->hear_queries(p); !ok) return tl::unexpected(ok.error());
     if (auto ok = self->bus_->hear_lacks(p); !ok) return tl::unexpected(ok.error());
-  }
-  for (const auto& [p, _] : self->attachments_) {
     if (auto ok = self->bus_->hear_unstored(p); !ok) return tl::unexpected(ok.error());
   }
   if (auto ok = self->bus_->hear_has(self->me_); !ok) return tl::unexpected(ok.error());
@@ -217,9 +215,8 @@ void Cluster::beat() {
 // Of all processors that take a partition one does what one is enough for.
 bool Cluster::first_of(PartitionId p) const {
   for (const Heartbeat& other : alive()) {
-    for (const auto& of : other.partitions) {
-      if (of.id == p && !of.stopped && !of.waits && other.node.value < me_.value) return false;
-    }
+    const auto* of = other.of(p);
+    if (of != nullptr && !of->stopped && !of->waits && other.node.value < me_.value) return false;
   }
   return true;
 }
@@ -276,9 +273,7 @@ void Cluster::watch(PartitionId p, bool probes) {
   if (changed) {
     change = {};
     spdlog::info("Partition {} goes on with generation {} of its stream", p.value, now.generation);
-    if (auto ok = records_->put(p, {state->promised_for, state->began, {}, state->cuts}); !ok) {
-      spdlog::error("Partition {}: {}", p.value, ok.error().message);
-    }
+    remember(p, {state->promised_for, state->began, {}, state->cuts});
   }
   if (probes) {
     bus_->probe(p, now.generation);
@@ -287,13 +282,21 @@ void Cluster::watch(PartitionId p, bool probes) {
   change_stream(p, *state, now);
 }
 
+// Returns after fsync; false when it failed, which was told.
+bool Cluster::remember(PartitionId p, const PartitionRecord& record) {
+  const auto done = records_->put(p, record);
+  if (!done) spdlog::error("Partition {}: {}", p.value, done.error().message);
+  return done.has_value();
+}
+
 // Whether nothing beyond can have been acknowledged, as far as the others tell.
 bool Cluster::may_take_back(PartitionId p, Position end) const {
   std::map<std::string, std::uint64_t> left;
   for (const Heartbeat& other : alive()) {
-    for (const auto& of : other.partitions) {
-      const auto cut = of.cuts.find(end.generation);
-      if (of.id == p && cut != of.cuts.end()) left[other.name] = cut->second;
+    const auto* of = other.of(p);
+    if (of == nullptr) continue;
+    if (const auto cut = of->cuts.find(end.generation); cut != of->cuts.end()) {
+      left[other.name] = cut->second;
     }
   }
   std::vector<std::uint64_t> others;
@@ -303,10 +306,7 @@ bool Cluster::may_take_back(PartitionId p, Position end) const {
 
 // A start takes back what is beyond the cut (api/cluster/take_back.hpp).
 bool Cluster::begin_without(PartitionId p, const cluster::Follower::State& s) {
-  if (auto ok = records_->put(p, {s.promised_for, s.began, s.shorten_to, s.cuts}); !ok) {
-    spdlog::error("Partition {}: {}", p.value, ok.error().message);
-    return false;
-  }
+  if (!remember(p, {s.promised_for, s.began, s.shorten_to, s.cuts})) return false;
   if (options_.begin_anew) {
     spdlog::warn("Partition {}: the server starts again, without what is beyond", p.value);
     options_.begin_anew();
@@ -324,21 +324,19 @@ void Cluster::change_stream(PartitionId p, const cluster::Follower::State& s, co
     return true;
   };
   const auto next = static_cast<std::uint16_t>(a.generation + 1);
-  Bytes bytes;
+  const auto ask_others = [&] {
+    if (!passed(change.asked, kAskAgain)) return;
+    Bytes bytes;
+    append_lacks(bytes, {p, {a.generation, s.position.sequence + 1}, me_});
+    bus_->publish_lacks(p, bytes);
+  };
   if (s.cut) {
-    if (s.position.sequence < *s.cut && passed(change.asked, kAskAgain)) {
-      append_lacks(bytes, {p, {a.generation, s.position.sequence + 1}, me_});
-      bus_->publish_lacks(p, bytes);
-    }
+    if (s.position.sequence < *s.cut) ask_others();
     return;
   }
   // What was under way when a connection broke does not come again. NATS may not be able to make
   // another consumer for a while, so the others are asked.
-  if (!s.promised() && (s.gap || bus_->lost(p, a.generation)) && passed(change.asked, kAskAgain)) {
-    append_lacks(bytes, {p, {a.generation, s.position.sequence + 1}, me_});
-    bus_->publish_lacks(p, bytes);
-    bytes.clear();
-  }
+  if (!s.promised() && (s.gap || bus_->lost(p, a.generation))) ask_others();
   const bool unstored =
       now - a.unstored < kComplaint && bus_->quiet(p, a.generation) > kStreamQuiet;
   const bool silent = unstored || (a.now.attached ? bus_->silent(p, a.generation) > kStreamSilence
@@ -352,13 +350,10 @@ void Cluster::change_stream(PartitionId p, const cluster::Follower::State& s, co
     }
     return;
   }
-  const bool crossed = replicated(next) && first_of(p) && now - a.next.since > kBridge;
+  const bool crossed = replicated(next) && now - a.next.since > kBridge && first_of(p);
   if (!s.promised() && (!s.promises.empty() || (((silent && heard_enough()) || crossed) &&
                                                 passed(change.suspected, kSuspectAgain)))) {
-    if (auto ok = records_->put(p, {std::max(next, s.promised_for), s.began, {}, s.cuts}); !ok) {
-      spdlog::error("Partition {}: {}", p.value, ok.error().message);
-      return;
-    }
+    if (!remember(p, {std::max(next, s.promised_for), s.began, {}, s.cuts})) return;
     spdlog::info("Partition {}: {}; it will go on with the next one", p.value,
                  silent    ? "its stream is silent"
                  : crossed ? "the next stream has all its replicas"
@@ -366,6 +361,7 @@ void Cluster::change_stream(PartitionId p, const cluster::Follower::State& s, co
     (void)member_of(p).promise(p, next);
     return;
   }
+  Bytes bytes;
   const auto me = cluster::processor_id(options_.bus.name);
   if (s.promised() && !s.promises.contains(me) && passed(change.promised, kSayAgain)) {
     if (const auto has = member_of(p).promise(p, next); has && records_->of(p).promised >= next) {
@@ -540,8 +536,7 @@ Result<void> Cluster::make_stream(PartitionId p, Position at) {
   if (at.sequence > 0) return fail(Fault::not_found, "its stream is gone");
   std::size_t processors = 1;
   for (const Heartbeat& h : alive()) {
-    processors += static_cast<std::size_t>(std::any_of(h.partitions.begin(), h.partitions.end(),
-                                                       [&](const auto& of) { return of.id == p; }));
+    if (h.of(p) != nullptr) ++processors;
   }
   if (processors < cluster::enough_to_know(options_.processors, options_.durable_on)) {
     return fail(Fault::busy, "it hears of too few processors to know whether it had a stream");

@@ -121,6 +121,7 @@ class Cluster final : public BusListener {
   void keep();
   void beat();
   void watch(cluster::PartitionId, bool probes);
+  bool remember(cluster::PartitionId, const PartitionRecord&);
   bool may_take_back(cluster::PartitionId, cluster::Position) const;
   bool begin_without(cluster::PartitionId, const cluster::Follower::State&);
   void change_stream(cluster::PartitionId, const cluster::Follower::State&, const Attachment&);

@@ -1,5 +1,6 @@
 #include "api/cluster/wire.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 #include "api/http/problem.hpp"
@@ -255,6 +256,12 @@ std::optional<cluster::Delivered> parse_has(std::span<const std::byte> bytes) {
   m.bytes = std::as_bytes(std::span(r.text()));
   if (!r.done()) return std::nullopt;
   return m;
+}
+
+const Heartbeat::OfPartition* Heartbeat::of(cluster::PartitionId p) const {
+  const auto it = std::find_if(partitions.begin(), partitions.end(),
+                               [&](const OfPartition& said) { return said.id == p; });
+  return it == partitions.end() ? nullptr : &*it;
 }
 
 void append_heartbeat(Bytes& out, const Heartbeat& h) {

@@ -70,6 +70,9 @@ struct Heartbeat {
   bool processor = false;
   std::string name;
   std::vector<OfPartition> partitions;
+
+  // What it says of one; null when it has none of it.
+  const OfPartition* of(cluster::PartitionId) const;
 };
 void append_heartbeat(Bytes& out, const Heartbeat&);
 std::optional<Heartbeat> parse_heartbeat(std::span<const std::byte>);

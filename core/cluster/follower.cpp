@@ -179,10 +179,10 @@ void Follower::go_over(State& s) {
     s.shorten_to = Position{s.position.generation, *s.cut};
     return;
   }
-  // Who comes later may find that the others have left the next generation too: it has to look
-  // before it takes anything.
   s.cuts[s.position.generation] = *s.cut;
   if (s.cuts.size() > kKeptCuts) s.cuts.erase(s.cuts.begin());
+  // Who comes later may find that the others have left the next generation too: it has to look
+  // before it takes anything.
   begin(s, {static_cast<std::uint16_t>(s.position.generation + 1), s.next_read}, s.next_gap,
         !s.was_there);
 }

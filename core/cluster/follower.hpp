@@ -107,9 +107,9 @@ class Follower {
   // there.
   void rewind(PartitionId);
   // Takes nothing more of the partition's generation before the cut is known. A later promise than
-  // this, of the process before, is kept as well. Returns the position
-  // of the last block, for the promise (what came after it left no trace anywhere); the caller
-  // publishes that once it can no longer be forgotten.
+  // this, of the process before, is kept as well. Returns the position of the last block, for the
+  // promise (what came after it left no trace anywhere); the caller publishes that once it can no
+  // longer be forgotten.
   Position promise(PartitionId);
   // After begin(), in a process that starts: before, it had promised to leave the generation before
   // this one.

@@ -29,7 +29,21 @@ def forged(magic, partition, generation, *more):
     return message + struct.pack("<I", crc32c(message))
 
 
+def state_of(node, partition):
+    """What a node says of a partition."""
+    return next(p for p in node.request("GET", "/v1/cluster", node.operator).json["partitions"]
+                if p["partition"] == partition)
+
+
 class Clusters(Case):
+    def five_sold(self, cluster):
+        """Of ten of "tour"; the head that all processors have then."""
+        edge = cluster.edges[0]
+        edge.open_sale("tour", stock=10, hold_seconds=60)
+        for i in range(5):
+            self.assertEqual(edge.buy("tour", f"c{i}", "k").status, 201)
+        return cluster.settled("tour")
+
     def test_what_clients_ask_is_answered_by_any_node(self):
         with NatsServers() as nats, Cluster(self.programs, nats) as c:
             a, b = c.edges
@@ -121,15 +135,11 @@ class Clusters(Case):
     def test_a_processor_takes_back_what_the_others_never_had(self):
         with NatsServers() as nats, Cluster(self.programs, nats) as c:
             a = c.edges[0]
-            a.open_sale("tour", stock=10, hold_seconds=60)
-            for i in range(5):
-                self.assertEqual(a.buy("tour", f"c{i}", "k").status, 201)
-            head = c.settled("tour")
+            head = self.five_sold(c)
             # As if its last three messages lay beyond a cut, which real faults do not do at will.
             p = c.processors[2]
             partition = sku_id("tour") % c.partitions
-            at = next(x for x in p.request("GET", "/v1/cluster", p.operator).json["partitions"]
-                      if x["partition"] == partition)
+            at = state_of(p, partition)
             self.assertEqual(p.stop(), 0)
             g, end = at["generation"], at["message"] - 3
             with open(os.path.join(p.data, "partitions"), "w") as f:
@@ -149,25 +159,19 @@ class Clusters(Case):
 
     def test_a_cut_that_nobody_left_the_stream_at_takes_nothing_back(self):
         with NatsServers() as nats, Cluster(self.programs, nats) as c:
-            a = c.edges[0]
-            a.open_sale("tour", stock=10, hold_seconds=60)
-            for i in range(5):
-                self.assertEqual(a.buy("tour", f"c{i}", "k").status, 201)
-            head = c.settled("tour")
+            head = self.five_sold(c)
             c.next_streams_ready()
             partition = sku_id("tour") % c.partitions
-            def state(s):
-                return next(p for p in s.request("GET", "/v1/cluster", s.operator).json["partitions"]
-                            if p["partition"] == partition)
             # Two processors that nobody has heard of promise less than was acknowledged.
-            end, next_one = state(c.processors[0])["message"] - 2, c.generation(partition) + 1
+            end = state_of(c.processors[0], partition)["message"] - 2
+            next_one = c.generation(partition) + 1
             with nats.servers[0].requests() as request:
                 for message in (forged(b"FSCP", partition, next_one, 1, end),
                                 forged(b"FSCP", partition, next_one, 2, end),
                                 forged(b"FSCX", partition, next_one)):
                     request(f"fairsale.log.{partition}.{next_one}", message)
             for p in c.processors:
-                why = eventually("it has stopped", lambda p=p: state(p)["stopped"])
+                why = eventually("it has stopped", lambda p=p: state_of(p, partition)["stopped"])
                 self.assertIn(f"after message {end}", why)
             time.sleep(0.5)  # several heartbeats: it would be too late then
             for p in c.processors:

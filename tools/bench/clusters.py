@@ -1,22 +1,13 @@
 """A cluster on this one machine: three NATS servers, three processors and some edges."""
 import concurrent.futures
 import copy
-import socket
 import time
 
 from contenders import Fairsale, fill
 from loads import Load, accepted, check_answers, check_counts, plain_load
-from processes import Failed, Process, accepts
+from processes import Failed, Process, accepts, free_ports
 
 NATS, PROCESSORS = 3, 3
-
-
-def free_ports(n):
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(n)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 class Cluster(Fairsale):

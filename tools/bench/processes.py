@@ -1,4 +1,5 @@
 """Starting, watching and ending the processes of a benchmark; each is known by its pid."""
+import contextlib
 import os
 import signal
 import socket
@@ -12,10 +13,17 @@ class Failed(Exception):
     """A measurement that cannot be trusted or made; the message says why."""
 
 
+def free_ports(n):
+    """Each another one."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(n)]
+        for s in sockets:
+            s.bind(("127.0.0.1", 0))
+        return [s.getsockname()[1] for s in sockets]
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    return free_ports(1)[0]
 
 
 def run(argv, timeout, **options):
