@@ -437,11 +437,14 @@ void Desk::get_sale(const http::Request& r, http::Ticket t, const SkuName& sku) 
   Seq wanted;
   if (!r.query.empty() && !min_seq(r, t, wanted)) return;
   const Availability* now = find_sale(sku);
-  if (!now) return refuse(index_, t, Reason::unknown_sale, sku.view(), Seq{0}, Seq{0});
-  if (now->position < wanted) {
+  if (!now && member_ == nullptr) {
+    return refuse(index_, t, Reason::unknown_sale, sku.view(), Seq{0}, Seq{0});
+  }
+  const Seq position = now ? now->position : Seq{0};
+  if (!now || position < wanted) {
     // A wait costs more than a look, so a stranger's are limited like a customer's requests.
-    if (!admit(r, t, Principal{}, {}) || !may_wait(index_, t, wanted, now->position)) return;
-    sale_waits_.push_back({sku, wanted, t, worker_->now() + kMinSeqPatience});
+    if (!admit(r, t, Principal{}, {}) || !may_wait(index_, t, wanted, position)) return;
+    sale_waits_.push_back({sku, wanted, t, worker_->now()});
     return;
   }
   respond_sale(t, *now, r.if_none_match);
@@ -473,7 +476,9 @@ void Desk::put_sale(const http::Request& r, http::Ticket t, const SkuName& sku) 
 
 void Desk::patch_sale(const http::Request& r, http::Ticket t, const SkuName& sku) {
   const Availability* existing = find_sale(sku);
-  if (!existing) return refuse(index_, t, Reason::unknown_sale, sku.view(), Seq{0}, Seq{0});
+  if (!existing && member_ == nullptr) {
+    return refuse(index_, t, Reason::unknown_sale, sku.view(), Seq{0}, Seq{0});
+  }
   const auto body = bodies_.patch(r.body);
   if (!body) return bad_request(t, body.error().message);
   const Reply reply{.origin = index_, .kind = Reply::Kind::patch, .ticket = t};
@@ -486,7 +491,7 @@ void Desk::patch_sale(const http::Request& r, http::Ticket t, const SkuName& sku
       event = StockAdjusted{body->stock, body->actor, body->reason};
       break;
   }
-  send(existing->sku, event, reply);
+  send(existing ? existing->sku : sku_id(sku.view()), event, reply);
 }
 
 // ---- Purchases ----
@@ -540,8 +545,7 @@ void Desk::get_purchases(const http::Request& r, http::Ticket t, const SkuName& 
           .customer = *CustomerId::from(customer),
           .who = who,
           .origin = index_,
-          .ticket = t,
-          .deadline = worker_->now() + kMinSeqPatience};
+          .ticket = t};
   if (!min_seq(r, t, q.min_seq)) return;
   send(q);
 }
@@ -549,12 +553,7 @@ void Desk::get_purchases(const http::Request& r, http::Ticket t, const SkuName& 
 void Desk::get_line(const http::Request& r, http::Ticket t, const SkuName& sku) {
   std::uint32_t limit = 0;
   if (!page_limit(r, t, limit)) return;
-  Query q{.kind = Query::Kind::line,
-          .sku = sku,
-          .limit = limit,
-          .origin = index_,
-          .ticket = t,
-          .deadline = worker_->now() + kMinSeqPatience};
+  Query q{.kind = Query::Kind::line, .sku = sku, .limit = limit, .origin = index_, .ticket = t};
   if (!min_seq(r, t, q.min_seq)) return;
   send(q);
 }
@@ -580,12 +579,7 @@ void Desk::with_purchase(const http::Request& r, http::Ticket t, std::string_vie
   if (!authenticate(r, t, who)) return;
   const auto parsed = parse_purchase_id(id);
   if (!parsed) return refuse(index_, t, Reason::unknown_purchase, {}, Seq{0}, Seq{0});
-  Query q{.sku = parsed->sku,
-          .purchase = parsed->seq,
-          .who = who,
-          .origin = index_,
-          .ticket = t,
-          .deadline = worker_->now() + kMinSeqPatience};
+  Query q{.sku = parsed->sku, .purchase = parsed->seq, .who = who, .origin = index_, .ticket = t};
   if (rest.empty()) {
     q.kind = read ? Query::Kind::purchase : Query::Kind::give_up;
     if (read && !min_seq(r, t, q.min_seq)) return;
@@ -1086,7 +1080,8 @@ void Desk::refuse_event(const Reply& reply, Admission why) {
 
 // At the owner. What leads to an event goes into the coming turn; a look waits until after it, so
 // that it sees all that came before.
-void Desk::run(const Query& q) {
+void Desk::run(Query q) {
+  q.asked = worker_->now();
   if (member_ != nullptr && !office_.cluster->processor()) {
     // A processor that is behind would not know of a purchase that another node has answered.
     Query asked = q;
@@ -1098,16 +1093,19 @@ void Desk::run(const Query& q) {
     return;
   }
   if (acts(q.kind) && come_to(q)) return act(q);
-  looks_.push_back(q);
+  looks_.push_back(std::move(q));
 }
 
-// Whether the sale has come to where the query wants it. One that is not there never will, unless
-// another node knows more of it.
+// Whether the sale has come to where the query wants it. What is not here may be known to other
+// nodes already, unless this one has heard otherwise since it was asked.
 bool Desk::come_to(const Query& q) const {
-  if (q.min_seq.value == 0) return true;
-  const Sale* sale = shard_.find(sku_id(q.sku.view()));
-  if (sale == nullptr) return (q.origin & kForwarded) == 0;
-  return sale->seq() >= q.min_seq;
+  const SkuId id = sku_id(q.sku.view());
+  const Sale* sale = shard_.find(id);
+  if (sale != nullptr && sale->seq() < q.min_seq) return false;
+  if (member_ == nullptr) return true;
+  const bool here = sale != nullptr && sale->exists() &&
+                    (!of_purchase(q.kind) || sale->find_purchase(q.purchase));
+  return here || office_.cluster->knows_until(id) >= q.asked;
 }
 
 void Desk::go_on(const Query& q) { acts(q.kind) ? act(q) : answer_query(q); }
@@ -1149,7 +1147,6 @@ void Desk::give_up(const Reply& r, bool sent) {
 void Desk::take_forwarded(Query q, http::Ticket slot) {
   q.origin = index_ | kForwarded;
   q.ticket = slot;
-  q.deadline = worker_->now() + kMinSeqPatience;
   if (q.kind == Query::Kind::events) return not_found(q.origin, slot);
   run(q);
 }
@@ -1227,10 +1224,9 @@ void Desk::answer_query(const Query& q) {
   const SkuId id = sku_id(q.sku.view());
   const Sale* sale = shard_.find(id);
   if (sale == nullptr || !sale->exists()) {
-    const bool of_purchase = q.kind == Query::Kind::purchase ||
-                             q.kind == Query::Kind::explanation || q.kind == Query::Kind::events;
-    return refuse(q.origin, q.ticket, of_purchase ? Reason::unknown_purchase : Reason::unknown_sale,
-                  {}, Seq{0}, Seq{0});
+    return refuse(q.origin, q.ticket,
+                  of_purchase(q.kind) ? Reason::unknown_purchase : Reason::unknown_sale, {}, Seq{0},
+                  Seq{0});
   }
   if (q.kind == Query::Kind::explanation) {
     if (!sale->find_purchase(q.purchase)) {
@@ -1429,7 +1425,7 @@ void Desk::answer_looks() {
     }
     const Sale* sale = shard_.find(sku_id(q.sku.view()));
     if (may_wait(q.origin, q.ticket, q.min_seq, sale != nullptr ? sale->seq() : Seq{0})) {
-      waits_.push_back(q);
+      waits_.push_back(std::move(q));
     }
   }
   looks_.clear();
@@ -1437,7 +1433,7 @@ void Desk::answer_looks() {
 
 // Answers by itself and returns false when waiting for that position is of no use or too many wait.
 bool Desk::may_wait(std::uint16_t origin, http::Ticket t, Seq wanted, Seq position) {
-  if (wanted.value - position.value > kMaxAhead) {
+  if (wanted > position && wanted.value - position.value > kMaxAhead) {
     too_late(origin, t);
     return false;
   }
@@ -1450,7 +1446,9 @@ void Desk::too_late(std::uint16_t origin, http::Ticket t) {
   // This node is behind; the edge asks another.
   if ((origin & kForwarded) != 0) return member_->drop_forwarded(t);
   problem(origin, t, 503, "position_not_reached", "Position not reached",
-          "The sale has not come to min_seq yet. Was it read from this sale?", kRetrySoon);
+          "This server is behind others, or the sale has not come to min_seq yet: was that read "
+          "from this sale?",
+          kRetrySoon);
 }
 
 void Desk::check_waits() {
@@ -1464,7 +1462,7 @@ void Desk::check_waits() {
       go_on(q);
       return true;
     }
-    if (now < q.deadline) return false;
+    if (now < q.asked + kMinSeqPatience) return false;
     too_late(q.origin, q.ticket);
     return true;
   });
@@ -1474,7 +1472,13 @@ void Desk::check_waits() {
       respond_sale(w.ticket, *sale, {});
       return true;
     }
-    if (now < w.deadline) return false;
+    // A node of a cluster hears of a new sale a moment later than whoever made it.
+    if (!sale && office_.cluster != nullptr &&
+        office_.cluster->knows_until(sku_id(w.sku.view())) >= w.asked) {
+      refuse(index_, w.ticket, Reason::unknown_sale, w.sku.view(), Seq{0}, Seq{0});
+      return true;
+    }
+    if (now < w.asked + kMinSeqPatience) return false;
     too_late(index_, w.ticket);
     return true;
   });

@@ -160,7 +160,7 @@ class Desk final : public http::Service, public MemberDesk {
     SkuName sku;
     Seq min_seq;
     http::Ticket ticket;
-    std::chrono::steady_clock::time_point deadline;
+    std::chrono::steady_clock::time_point asked;
   };
 
   // A read of a stored projection that waits for its min_seq.
@@ -224,7 +224,7 @@ class Desk final : public http::Service, public MemberDesk {
   void submit(SkuId, const Event&, const Reply&);
   void refuse_event(const Reply&, Admission);
   void get_cluster(const http::Request&, http::Ticket);
-  void run(const Query&);
+  void run(Query);
   bool come_to(const Query&) const;
   void go_on(const Query&);
   void answer_query(const Query&);

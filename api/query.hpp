@@ -58,13 +58,19 @@ struct Query {
   std::optional<Cursor> after;  // events: where the client resumes
   std::uint16_t origin = 0;
   http::Ticket ticket;
-  std::chrono::steady_clock::time_point deadline;  // for min_seq
+  std::chrono::steady_clock::time_point asked;  // when it came to the shard
 };
 
 // Those that lead to an event.
 constexpr bool acts(Query::Kind k) {
   return k == Query::Kind::give_up || k == Query::Kind::payment || k == Query::Kind::demo_payment ||
          k == Query::Kind::refund;
+}
+
+// Those that are about one purchase.
+constexpr bool of_purchase(Query::Kind k) {
+  return acts(k) || k == Query::Kind::purchase || k == Query::Kind::explanation ||
+         k == Query::Kind::events;
 }
 
 }  // namespace fairsale::api

@@ -6,6 +6,7 @@ fairsale_build_packages=(
   g++ cmake ninja-build ccache
   librocksdb-dev libcereal-dev libspdlog-dev libfmt-dev libexpected-dev libboost-dev
   libsimdjson-dev prometheus-cpp-dev libcli11-dev libssl-dev libisal-dev libcurl4-openssl-dev libnats-dev
+  liblz4-dev
   libgtest-dev libgmock-dev librapidcheck-dev libbenchmark-dev
   curl ca-certificates
 )

@@ -167,6 +167,7 @@ class NatsBus final : public Bus {
       then(natsOptions_SetErrorHandler(made, on_error, nullptr));
       then(natsOptions_SetDisconnectedCB(made, on_disconnected, this));
       then(natsOptions_SetReconnectedCB(made, on_reconnected, this));
+      then(natsOptions_SetClosedCB(made, on_closed, this));
       return s;
     };
     jsOptions js;
@@ -423,10 +424,11 @@ class NatsBus final : public Bus {
   }
 
  private:
-  // A subscription, and what its callback is given; both live until the library is done with it.
+  // A subscription, and what its callback is given, which the library may be done with before or
+  // after this.
   struct Subscribed {
     NatsSubscriptionPtr subscription;
-    Hearing* hearing = nullptr;
+    std::shared_ptr<Hearing> hearing;
   };
   struct Following {
     std::shared_ptr<Subscribed> hearing;
@@ -445,6 +447,12 @@ class NatsBus final : public Bus {
   }
   static void on_reconnected(natsConnection*, void* self) {
     static_cast<NatsBus*>(self)->connection(true);
+  }
+  // For good, and not by close(): the library gives up when its credentials were refused twice.
+  static void on_closed(natsConnection*, void* self) {
+    auto& bus = *static_cast<NatsBus*>(self);
+    const std::shared_lock lock(bus.calls_);
+    if (!bus.closed_) bus.listener_.on_connection_lost();
   }
   void connection(bool up) {
     const std::shared_lock lock(calls_);
@@ -465,13 +473,15 @@ class NatsBus final : public Bus {
 
   Result<std::shared_ptr<Subscribed>> subscribe(const std::string& subject, const char* queue,
                                                 const Hearing& what) {
-    auto hearing = std::make_unique<Hearing>();
+    auto hearing = std::make_shared<Hearing>();
     hearing->bus = what.bus;
     hearing->kind = what.kind;
     hearing->origin = what.origin;
     hearing->partition = what.partition;
     hearing->generation = what.generation;
     hearing->run = what.run;
+    using Kept = std::shared_ptr<Hearing>;
+    auto library = std::make_unique<Kept>(hearing);
     natsSubscription* made = nullptr;
     const natsStatus s =
         queue == nullptr ? natsConnection_Subscribe(&made, connection_.get(), subject.c_str(),
@@ -481,9 +491,11 @@ class NatsBus final : public Bus {
     if (s != NATS_OK) return nats_failure("cannot subscribe", s);
     auto out = std::make_shared<Subscribed>();
     out->subscription.reset(made);
-    out->hearing = hearing.get();
-    natsSubscription_SetOnCompleteCB(
-        made, [](void* it) { delete static_cast<Hearing*>(it); }, hearing.release());
+    out->hearing = std::move(hearing);
+    if (natsSubscription_SetOnCompleteCB(
+            made, [](void* it) { delete static_cast<Kept*>(it); }, library.get()) == NATS_OK) {
+      (void)library.release();
+    }
     return out;
   }
 

@@ -60,6 +60,7 @@ class BusListener {
   virtual void on_unstored(cluster::PartitionId) = 0;
   virtual void on_heartbeat(std::span<const std::byte>) = 0;
   virtual void on_connection(bool up) = 0;
+  virtual void on_connection_lost() = 0;  // for good: nothing comes any more
 
  protected:
   ~BusListener() = default;

@@ -21,16 +21,18 @@ using std::chrono::steady_clock;
 constexpr milliseconds kKeep{50};
 constexpr milliseconds kBeat{150};
 constexpr milliseconds kProbe{250};
-constexpr milliseconds kAlive{1'500};  // since a heartbeat
-constexpr milliseconds kHears{450};    // likewise, of any processor
+constexpr milliseconds kAlive{1'500};   // since a heartbeat
+constexpr milliseconds kHears{450};     // likewise, of any processor
+constexpr milliseconds kUnderWay{100};  // a heartbeat, at most, while all is well
 // Of streams, which speak four times a second.
-constexpr milliseconds kStreamSilence{1'250};  // then it is given up, if the next one is ready
-constexpr milliseconds kStreamQuiet{1'000};    // no message, while somebody's batch is not stored
-constexpr milliseconds kComplaint{500};        // how long that counts
-constexpr milliseconds kSilence{2'000};        // then it is followed anew
-constexpr milliseconds kStuck{2'000};          // likewise, when it has less than others have had
-constexpr milliseconds kNextSilence{700};      // of one that is ready no longer
-constexpr milliseconds kNotFollowed{4'000};    // in vain
+constexpr milliseconds kStreamSilence{1'250};   // then it is given up, if the next one is ready
+constexpr milliseconds kStreamQuiet{1'000};     // no message, while somebody's batch is not stored
+constexpr milliseconds kComplaint{500};         // how long that counts
+constexpr milliseconds kSilence{2'000};         // then it is followed anew
+constexpr milliseconds kStuck{2'000};           // likewise, when it has less than others have had
+constexpr milliseconds kNextSilence{700};       // of one that is ready no longer
+constexpr milliseconds kNotFollowed{4'000};     // in vain, by too many
+constexpr milliseconds kNeverFollowed{12'000};  // likewise, since the start
 constexpr milliseconds kFirstWord{750};
 constexpr milliseconds kLookForWord{20};
 constexpr milliseconds kSuspectAgain{10'000};
@@ -42,6 +44,7 @@ constexpr milliseconds kLookAgain{5'000};  // at who leads streams
 constexpr milliseconds kGrace{1'000};      // for promises, once there are enough
 constexpr int kPlacements = 12;            // tries
 constexpr std::uint16_t kKeptGenerations = 5;
+constexpr int kRemovedAgain = 16;  // generations
 constexpr milliseconds kTryAgain{300};
 constexpr milliseconds kSure{3'000};  // that a stream is not what it was
 constexpr milliseconds kShowAgain{10'000};
@@ -221,6 +224,38 @@ bool Cluster::first_of(PartitionId p) const {
   return true;
 }
 
+Cluster::TimePoint Cluster::knows_until(SkuId sku) const {
+  const PartitionId p = cluster::Partitions{options_.partitions}.of(sku);
+  std::size_t others = cluster::enough_to_know(options_.processors, options_.durable_on);
+  const auto state = state_of(p);
+  if (options_.processor) {
+    if (!state) return {};
+    --others;
+  }
+  if (others == 0) return steady_clock::now();
+  std::vector<TimePoint> heard;
+  const std::scoped_lock lock(mutex_);
+  for (const auto& [_, peer] : peers_) {
+    const auto* of = peer.said.of(p);
+    if (of != nullptr && (!options_.processor || of->position <= state->position)) {
+      heard.push_back(peer.heard);
+    }
+  }
+  if (heard.size() < others) return {};
+  std::nth_element(heard.begin(), heard.begin() + static_cast<std::ptrdiff_t>(others - 1),
+                   heard.end(), std::greater<>());
+  return heard[others - 1] - kUnderWay;
+}
+
+// How many other processors take a partition: of its stream, as far as they know.
+std::size_t Cluster::takers_of(PartitionId p) const {
+  const auto others = alive();
+  return static_cast<std::size_t>(std::count_if(others.begin(), others.end(), [&](const auto& h) {
+    const auto* of = h.of(p);
+    return of != nullptr && !of->stopped && !of->waits;
+  }));
+}
+
 // Whether enough processors for a cut are there just now. Who is cut off from them need not promise
 // anything: it may be alone in hearing nothing.
 bool Cluster::heard_enough() const {
@@ -339,8 +374,10 @@ void Cluster::change_stream(PartitionId p, const cluster::Follower::State& s, co
   if (!s.promised() && (s.gap || bus_->lost(p, a.generation))) ask_others();
   const bool unstored =
       now - a.unstored < kComplaint && bus_->quiet(p, a.generation) > kStreamQuiet;
+  const auto not_followed = a.now.was ? kNotFollowed : kNeverFollowed;
   const bool silent = unstored || (a.now.attached ? bus_->silent(p, a.generation) > kStreamSilence
-                                                  : now - a.now.since > kNotFollowed);
+                                                  : now - a.now.since > not_followed &&
+                                                        takers_of(p) < options_.durable_on);
   if (!a.next.attached || bus_->silent(p, next) > kNextSilence) {
     if (silent && passed(change.warned, kWarnAgain)) {
       spdlog::warn("Partition {}: its stream at {} is silent, and {}", p.value, a.now.server,
@@ -565,10 +602,14 @@ Result<void> Cluster::part(PartitionId p, std::uint16_t generation) {
 // What nobody comes back to. Who has been away for longer starts from a backup of another.
 void Cluster::remove_old(PartitionId p, std::uint16_t generation) {
   if (generation < kKeptGenerations + 1 || !first_of(p)) return;
-  const auto old = static_cast<std::uint16_t>(generation - kKeptGenerations - 1);
+  const int old = generation - kKeptGenerations - 1;
   const auto removed = removed_.find(p);
-  if (removed != removed_.end() && removed->second >= old) return;
-  if (bus_->remove_stream(p, old)) removed_[p] = old;
+  // One that could not be removed is tried again, also by a process that begins.
+  int next = removed != removed_.end() ? removed->second + 1 : std::max(0, old - kRemovedAgain);
+  for (; next <= old; ++next) {
+    if (!bus_->remove_stream(p, static_cast<std::uint16_t>(next))) return;
+    removed_[p] = static_cast<std::uint16_t>(next);
+  }
 }
 
 // Of a stream to which others may have gone over. The server that has it may be lost; then what
@@ -721,6 +762,8 @@ void Cluster::on_query(PartitionId p, std::span<const std::byte> bytes, std::str
   // Who is behind what others have said some time ago leaves it to them; the edge asks again.
   const auto state = state_of(p);
   if (!state || !state->stopped.empty() || state->position < furthest_of_others(p)) return;
+  // So does who is cut off from them.
+  if (!heard_enough()) return;
   member_of(p).asked(bytes, reply_to);
 }
 void Cluster::on_reply(NodeId origin, std::uint64_t n, std::span<const std::byte> bytes) {
@@ -733,13 +776,17 @@ void Cluster::on_shown(std::span<const std::byte> bytes) {
     shown_.insert(all->begin(), all->end());
     return;
   }
-  auto look = parse_shown(bytes);
-  if (!look) return;
-  const SkuName name = look->name;
+  auto shown = parse_shown(bytes);
+  if (!shown) return;
+  // What one processor had alone is taken back when it goes over to the others' next stream.
+  std::uint16_t& generation = shown_in_[shown->look.sku];
+  if (shown->generation < generation) return;
+  const bool newer = std::exchange(generation, shown->generation) < shown->generation;
+  const SkuName name = shown->look.name;
   const auto now = board_.find(name.view());
-  if (now != nullptr && now->position >= look->position) return;
-  if (now != nullptr) look->previous = now->position;
-  board_.publish(name.view(), std::make_shared<const Availability>(std::move(*look)));
+  if (!newer && now != nullptr && now->position >= shown->look.position) return;
+  if (now != nullptr) shown->look.previous = now->position;
+  board_.publish(name.view(), std::make_shared<const Availability>(std::move(shown->look)));
 }
 
 void Cluster::on_show() {
@@ -791,6 +838,16 @@ void Cluster::on_connection(bool up) {
   }
 }
 
+void Cluster::on_connection_lost() {
+  {
+    const std::scoped_lock lock(mutex_);
+    up_ = false;
+  }
+  spdlog::critical("NATS refuses this node; are its credentials right? {}",
+                   options_.begin_anew ? "The server starts again" : "Start the server again");
+  if (options_.begin_anew) options_.begin_anew();
+}
+
 // ---- What is told of it
 
 cluster::Position Cluster::furthest_of_others(PartitionId p) const {
@@ -829,7 +886,6 @@ std::string Cluster::why_not_ready() const {
       return "it hears nothing of processors";
     }
   }
-  const auto others = alive();
   for (std::uint32_t i = 0; i < options_.partitions; ++i) {
     const PartitionId p{i};
     std::size_t processors = 0;
@@ -844,11 +900,7 @@ std::string Cluster::why_not_ready() const {
       }
       ++processors;
     }
-    for (const Heartbeat& h : others) {
-      processors += static_cast<std::size_t>(
-          std::count_if(h.partitions.begin(), h.partitions.end(),
-                        [&](const auto& of) { return of.id == p && !of.stopped && !of.waits; }));
-    }
+    processors += takers_of(p);
     if (processors < options_.durable_on) {
       return fmt::format("partition {} has {} processors of the {} that are needed", i, processors,
                          options_.durable_on);

@@ -51,6 +51,10 @@ class Cluster final : public BusListener {
 
   Member& member(std::size_t desk) { return *members_[desk]; }
   bool processor() const { return options_.processor; }
+  // Whatever of a SKU was acknowledged before that is known here: enough processors have said since
+  // that they know no more of its partition. A moment ago, as long as the cluster is whole. For any
+  // thread.
+  std::chrono::steady_clock::time_point knows_until(SkuId) const;
 
   // Once the desks run.
   void start();
@@ -75,6 +79,7 @@ class Cluster final : public BusListener {
   void on_unstored(cluster::PartitionId) override;
   void on_heartbeat(std::span<const std::byte>) override;
   void on_connection(bool up) override;
+  void on_connection_lost() override;
 
  private:
   using TimePoint = std::chrono::steady_clock::time_point;
@@ -149,6 +154,7 @@ class Cluster final : public BusListener {
   }
   std::vector<Heartbeat> alive() const;
   bool heard_enough() const;
+  std::size_t takers_of(cluster::PartitionId) const;
   bool first_of(cluster::PartitionId) const;
   std::optional<cluster::Follower::State> state_of(cluster::PartitionId) const;
 
@@ -164,9 +170,10 @@ class Cluster final : public BusListener {
   bool stopping_ = false;
   bool up_ = true;
   bool ask_to_show_ = true;
-  std::set<cluster::PartitionId> shown_;  // all of whose sales an edge was told of
-  std::map<std::uint64_t, Peer> peers_;   // by node
-  TimePoint processor_heard_{};           // some other one, the last time
+  std::set<cluster::PartitionId> shown_;     // all of whose sales an edge was told of
+  std::map<SkuId, std::uint16_t> shown_in_;  // generation; of the thread that calls on_shown()
+  std::map<std::uint64_t, Peer> peers_;      // by node
+  TimePoint processor_heard_{};              // some other one, the last time
   std::map<cluster::PartitionId, Attachment> attachments_;
   std::atomic<std::uint64_t> run_{0};  // of consumers
   std::size_t processors_alive_ = 0;   // the keeper's

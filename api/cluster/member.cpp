@@ -18,8 +18,9 @@ using cluster::NodeId;
 using cluster::PartitionId;
 using cluster::Position;
 
-constexpr std::size_t kInboxBytes = std::size_t{32} << 20;  // of messages
-constexpr std::size_t kOthers = 65'536;                     // beyond these no query is taken
+// Of messages. They are taken within a moment, since nothing else is heard of a stream meanwhile.
+constexpr std::size_t kInboxBytes = std::size_t{4} << 20;
+constexpr std::size_t kOthers = 65'536;  // beyond these no query is taken
 constexpr std::size_t kMessagesPerTurn = Sequencer::kMaxBlocks;
 // So that the answers to a batch fit into one message too.
 constexpr std::uint32_t kEventsPerBatch = 1'000;
@@ -36,6 +37,7 @@ constexpr std::size_t kKeptBytes = std::size_t{16} << 20;
 constexpr std::size_t kLentAtOnce = 1'024;
 constexpr std::size_t kAhead = 1'024;  // messages of a partition
 constexpr Duration kLookEvery{20};
+constexpr Duration kComeBackEvery{1};
 constexpr Duration kIdle{1'000};
 constexpr Duration kAskAgain{400};
 constexpr Duration kStoredWithin{1'000};  // batches
@@ -71,6 +73,7 @@ bool Member::submit(SkuId sku, const Event& event, const Reply& reply) {
   q.waiting.emplace_back(event, reply);
   ++waiting_;
   list(sku, q);
+  submitted_ = true;
   return true;
 }
 
@@ -83,13 +86,16 @@ void Member::list(SkuId sku, Queue& q) {
 void Member::publish(MemberDesk& desk) {
   const Duration now = clock_.now().steady;
   std::size_t kept = 0;
+  submitted_ = false;
   for (std::size_t r = 0; r < ready_.size(); ++r) {
     const SkuId sku = ready_[r];
     Queue& q = queues_[sku.value];
     q.listed = false;
     const PartitionId partition = options_.partitions.of(sku);
     std::size_t done = 0;
-    while (done < q.waiting.size() && q.under_way < options_.batches_under_way) {
+    const bool more_come = q.waiting.size() < q.answered - q.answered / 4 &&
+                           now < later(q.answered_at, options_.comes_back);
+    while (!more_come && done < q.waiting.size() && q.under_way < options_.batches_under_way) {
       const auto number = gate_.await(now);
       if (!number) break;
       builder_.begin(sku, options_.origin);
@@ -135,15 +141,20 @@ std::optional<Member::Batch> Member::take_back(BatchNumber number) {
   const SkuId sku = node.mapped().sku;
   Queue& q = queues_[sku.value];
   --q.under_way;
-  in_batches_ -= node.mapped().replies.size();
+  q.answered = node.mapped().replies.size();
+  q.answered_at = clock_.now().steady;
+  in_batches_ -= q.answered;
   list(sku, q);
+  // Nothing is known of a name that somebody has made up.
+  if (!q.listed && q.under_way == 0 && q.known.seq.value == 0) queues_.erase(sku.value);
   return std::move(node.mapped());
 }
 
 void Member::release(BatchNumber number, MemberDesk& desk) {
   const auto batch = take_back(number);
   if (!batch) return;
-  std::span<const std::byte> content = gate_.content();
+  std::span<const std::byte> content;
+  if (unpack(content_, gate_.content())) content = content_;
   for (const Reply& reply : batch->replies) {
     if (const auto answer = take_rendered(content)) {
       desk.give(reply, *answer);
@@ -151,6 +162,7 @@ void Member::release(BatchNumber number, MemberDesk& desk) {
       desk.give_up(reply, true);
     }
   }
+  content_.clear();
 }
 
 void Member::lose(BatchNumber number, bool sent, MemberDesk& desk) {
@@ -383,6 +395,7 @@ void Member::told(const Ordered& m, const Head& after) {
   to_show_.insert(m.sku);
   if (m.tickets.empty()) return;
   const Asker asker = Asker::of(m.tickets[0]);
+  pack(packed_, content_);
   message_.clear();
   cluster::append_answers(message_,
                           {.node = options_.node,
@@ -390,7 +403,7 @@ void Member::told(const Ordered& m, const Head& after) {
                            .sku = m.sku,
                            .position = m.position,
                            .mark = Mark::of(after)},
-                          content_);
+                          packed_);
   content_.clear();
   if (asker.origin == options_.origin) {
     own_.push_back(message_);
@@ -440,7 +453,8 @@ void Member::show(MemberDesk& desk) {
     const auto look = desk.look_of(sku);
     if (look == nullptr) continue;
     message_.clear();
-    append_shown(message_, *look);
+    const auto& s = follower_.partitions().at(options_.partitions.of(sku));
+    append_shown(message_, s.position.generation, *look);
     bus_.publish_shown(message_);
     shown_[sku] = now;
     ++sent;
@@ -562,7 +576,8 @@ Result<TurnReport> Member::turn(MemberDesk& desk) {
 }
 
 Duration Member::next_turn_in() const {
-  if (next_message_ < taken_.messages.size() || !ready_.empty()) return Duration{0};
+  if (next_message_ < taken_.messages.size() || submitted_) return Duration{0};
+  if (!ready_.empty()) return kComeBackEvery;
   if (options_.processor || gate_.waiting() > 0 || !forwarded_.empty()) return kLookEvery;
   return kIdle;
 }

@@ -35,7 +35,8 @@ struct MemberOptions {
   std::size_t durable_on = 2;
   std::size_t processors = 3;
   std::size_t inbox_limit = 8'192;    // events that wait for a batch
-  std::size_t batches_under_way = 2;  // of a SKU; what comes meanwhile becomes the next one
+  std::size_t batches_under_way = 1;  // of a SKU; what comes meanwhile becomes the next one
+  Duration comes_back{2};             // a crowd that was answered, at most
   std::size_t queries_under_way = 4'096;
   Duration patience{4'000};  // for an answer
 };
@@ -179,6 +180,10 @@ class Member {
   struct Queue {
     std::vector<std::pair<Event, Reply>> waiting;
     std::size_t under_way = 0;
+    // The batch that was answered last. Most of those clients come again, within a moment, and are
+    // waited for: what a batch costs does not depend on how many share it.
+    std::size_t answered = 0;
+    Duration answered_at{0};
     Mark known;           // of what was released; what one processor has alone may be taken back
     bool listed = false;  // in ready_
   };
@@ -256,6 +261,7 @@ class Member {
   cluster::BatchBuilder builder_;
   std::unordered_map<std::uint64_t, Queue> queues_;  // by SKU
   std::vector<SkuId> ready_;                         // with something to publish
+  bool submitted_ = false;                           // since the last turn
   std::size_t waiting_ = 0;
   std::unordered_map<std::uint64_t, Batch> batches_;  // by number
   std::size_t in_batches_ = 0;                        // events
@@ -270,7 +276,8 @@ class Member {
   // Those that came before what they follow, which the others have.
   std::map<cluster::PartitionId, std::map<cluster::Position, Message>> ahead_;
   std::vector<std::uint16_t> published_in_;  // generation, by partition
-  Bytes content_;                            // of the batch that is being decided
+  Bytes content_;                            // of the batch that is decided, or let out
+  Bytes packed_;
   Bytes message_;
   std::vector<Bytes> own_;  // answers to batches of this member
   std::uint64_t query_number_ = 0;

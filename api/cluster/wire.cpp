@@ -1,5 +1,7 @@
 #include "api/cluster/wire.hpp"
 
+#include <lz4.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -94,6 +96,27 @@ bool of_this_version(Reader& r) { return r.number<std::uint8_t>() == kVersion; }
 
 }  // namespace
 
+void pack(Bytes& out, std::span<const std::byte> bytes) {
+  const int size = static_cast<int>(bytes.size());
+  const int bound = LZ4_compressBound(size);
+  out.resize(4 + static_cast<std::size_t>(bound));
+  put_le(out.data(), static_cast<std::uint32_t>(size));
+  const int n = LZ4_compress_default(reinterpret_cast<const char*>(bytes.data()),
+                                     reinterpret_cast<char*>(out.data() + 4), size, bound);
+  out.resize(4 + static_cast<std::size_t>(n));
+}
+
+bool unpack(Bytes& out, std::span<const std::byte> bytes) {
+  out.clear();
+  Reader r(bytes);
+  const auto size = r.number<std::uint32_t>();
+  if (!r.ok() || size > cluster::kMaxAnswersBytes) return false;
+  out.resize(size);
+  return LZ4_decompress_safe(reinterpret_cast<const char*>(r.left().data()),
+                             reinterpret_cast<char*>(out.data()), static_cast<int>(r.left().size()),
+                             static_cast<int>(size)) == static_cast<int>(size);
+}
+
 void append_rendered(Bytes& out, const Rendered& a) {
   const std::uint8_t type = a.content_type.empty() ? 0 : a.content_type == http::kJson ? 1 : 2;
   Writer(out)
@@ -171,9 +194,10 @@ std::optional<Query> parse_query(std::span<const std::byte> bytes) {
   return q;
 }
 
-void append_shown(Bytes& out, const Availability& a) {
+void append_shown(Bytes& out, std::uint16_t generation, const Availability& a) {
   Writer(out)
       .number(kVersion)
+      .number(generation)
       .number(a.position.value)
       .number(a.previous.value)
       .event(SaleScheduled{.sku = a.name, .terms = a.terms, .actor = {}})
@@ -181,10 +205,12 @@ void append_shown(Bytes& out, const Availability& a) {
       .text(a.response);
 }
 
-std::optional<Availability> parse_shown(std::span<const std::byte> bytes) {
+std::optional<Shown> parse_shown(std::span<const std::byte> bytes) {
   Reader r(bytes);
   if (!of_this_version(r)) return std::nullopt;
-  Availability s;
+  Shown shown;
+  shown.generation = r.number<std::uint16_t>();
+  Availability& s = shown.look;
   s.position = Seq{r.number<std::uint64_t>()};
   s.previous = Seq{r.number<std::uint64_t>()};
   const auto event = r.event();
@@ -197,7 +223,7 @@ std::optional<Availability> parse_shown(std::span<const std::byte> bytes) {
   s.name = scheduled->sku;
   s.sku = sku_id(scheduled->sku.view());
   s.terms = scheduled->terms;
-  return s;
+  return shown;
 }
 
 void append_all_shown(Bytes& out, const std::vector<cluster::PartitionId>& partitions) {

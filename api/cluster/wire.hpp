@@ -33,13 +33,23 @@ void append_rendered(Bytes& out, const Rendered&);
 // Takes the next one off the front. Nothing when the bytes are no answer.
 std::optional<Rendered> take_rendered(std::span<const std::byte>& bytes);
 
+// Answers to a batch are much alike, and most of what crosses the network, so they are packed:
+// their length, and an LZ4 block. Both clear `out` first. unpack() is false when the bytes are no
+// such thing, or would take more than a message may have.
+void pack(Bytes& out, std::span<const std::byte>);
+bool unpack(Bytes& out, std::span<const std::byte>);
+
 // `origin`, `ticket` and `deadline` of the query are the sender's own business and are not sent.
 void append_query(Bytes& out, const Query&);
 std::optional<Query> parse_query(std::span<const std::byte>);
 
-// How a sale looks.
-void append_shown(Bytes& out, const Availability&);
-std::optional<Availability> parse_shown(std::span<const std::byte>);
+// How a sale looks to a processor that is in that generation of its partition's stream.
+struct Shown {
+  std::uint16_t generation = 0;
+  Availability look;
+};
+void append_shown(Bytes& out, std::uint16_t generation, const Availability&);
+std::optional<Shown> parse_shown(std::span<const std::byte>);
 // After how all sales of these partitions look, when somebody has asked for that.
 void append_all_shown(Bytes& out, const std::vector<cluster::PartitionId>&);
 std::optional<std::vector<cluster::PartitionId>> parse_all_shown(std::span<const std::byte>);

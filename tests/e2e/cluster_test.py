@@ -80,6 +80,32 @@ class Clusters(Case):
             for p in c.processors:
                 self.assertEqual(p.replay("tour")["position"], c.heads("tour")[0]["position"])
 
+    def test_nobody_says_that_something_is_not_there_who_may_only_not_have_heard_of_it(self):
+        with NatsServers() as nats, Cluster(self.programs, nats) as c:
+            a, b = c.edges
+            first, *others = c.processors
+            for i in range(20):
+                a.open_sale(f"s{i}", hold_seconds=60)
+                self.assertEqual(b.request("GET", f"/v1/sales/s{i}").status, 200)
+                bought = a.buy(f"s{i}", "ann", "k").json["purchase"]
+                for node in (b, first):
+                    reply = node.request("GET", f"/v1/purchases/{bought}", node.shop)
+                    self.assertEqual(reply.json["status"], "reserved", reply)
+            a.open_sale("tour")
+            pause = {"action": "pause", "actor": "eve", "reason": "test"}
+            self.assertEqual(b.request("PATCH", "/v1/sales/tour", b.operator, pause).status, 200)
+            self.assertEqual(b.request("PATCH", "/v1/sales/none", b.operator, pause).status, 404)
+            missing = ("/v1/sales/none", "/v1/sales/none/line", "/v1/purchases/tour:999")
+            def answers(node):
+                return [node.request("GET", path, node.operator).status for path in missing]
+            self.assertEqual([answers(n) for n in (a, first)], 2 * [[404, 404, 404]])
+            for p in others:
+                p.process.send_signal(signal.SIGSTOP)
+            self.assertEqual([answers(n) for n in (first, a)], 2 * [[503, 503, 503]])
+            for p in others:
+                p.process.send_signal(signal.SIGCONT)
+            eventually("it is certain again", lambda: answers(a) == [404, 404, 404])
+
     def test_time_passes_though_nobody_comes(self):
         with NatsServers() as nats, Cluster(self.programs, nats) as c:
             a = c.edges[0]

@@ -137,6 +137,30 @@ RC_GTEST_PROP(ClusterWire, WhatIsChangedOrCutOffIsReadWithinItsBounds, ()) {
   (void)parse_heartbeat(given);
   (void)parse_shown(given);
   (void)take_rendered(given);
+  Bytes unpacked;
+  (void)unpack(unpacked, given);
+}
+
+RC_GTEST_PROP(ClusterWire, WhatIsPackedComesBackAndWhatIsCutOffDoesNot, (const std::string& text)) {
+  std::string much = text;
+  for (int i = 0; i < 6; ++i) much += much;
+  const auto bytes = std::as_bytes(std::span(much));
+  Bytes packed;
+  Bytes unpacked;
+  pack(packed, bytes);
+  RC_ASSERT(unpack(unpacked, packed));
+  RC_ASSERT(std::equal(unpacked.begin(), unpacked.end(), bytes.begin(), bytes.end()));
+  const auto kept = *rc::gen::inRange<std::size_t>(0, packed.size());
+  RC_ASSERT(!unpack(unpacked, std::span(packed).first(kept)));
+}
+
+TEST(ClusterWire, NothingIsUnpackedThatIsLongerThanAMessageMayBe) {
+  Bytes packed;
+  Bytes unpacked;
+  pack(packed, Bytes(cluster::kMaxAnswersBytes));
+  EXPECT_TRUE(unpack(unpacked, packed));
+  pack(packed, Bytes(cluster::kMaxAnswersBytes + 1));
+  EXPECT_FALSE(unpack(unpacked, packed));
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 """A cluster on this one machine: three NATS servers, three processors and some edges."""
 import concurrent.futures
 import copy
+import json
 import time
 
 from contenders import Fairsale, fill
@@ -39,7 +40,16 @@ class Cluster(Fairsale):
             for process, port in zip(self.processes[role], self.ports[role]):
                 self.port = port
                 process.wait_until(self.ready, f"a {role}", timeout=60)
+                if role == "processor":
+                    process.wait_until(self.next_streams_ready, "its next streams", timeout=60)
         self.port = self.ports["edge"][0]
+
+    def next_streams_ready(self):
+        """As a cluster is that was not started this moment."""
+        status, said = self.request("GET", "/v1/cluster", token=self.operator)
+        partitions = json.loads(said)["partitions"] if status == 200 else []
+        return len(partitions) == self.partitions and all(
+            p["next_ready"] and p["generation"] % 2 == 0 for p in partitions)
 
     def _launch_node(self, role, i, port, nats):
         config = self.directory / f"{role}{i}.toml"
