@@ -130,6 +130,7 @@ Result<std::unique_ptr<Cluster>> Cluster::join(ClusterOptions options, Engine& e
 }
 
 void Cluster::start() {
+  started_ = true;
   keeper_ = std::thread([this] { keep(); });
   if (options_.processor) attacher_ = std::thread([this] { attach_all(); });
 }
@@ -831,6 +832,8 @@ void Cluster::on_connection(bool up) {
     up_ = up;
     ask_to_show_ = ask_to_show_ || up;
   }
+  if (!started_) return;
+  for (auto& m : members_) m->reconnected();
   if (up) {
     spdlog::info("NATS is back");
   } else {

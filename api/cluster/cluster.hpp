@@ -176,7 +176,8 @@ class Cluster final : public BusListener {
   TimePoint processor_heard_{};              // some other one, the last time
   std::map<cluster::PartitionId, Attachment> attachments_;
   std::atomic<std::uint64_t> run_{0};  // of consumers
-  std::size_t processors_alive_ = 0;   // the keeper's
+  std::atomic<bool> started_{false};
+  std::size_t processors_alive_ = 0;  // the keeper's
   // Of the attacher: the last generation whose stream was removed.
   std::map<cluster::PartitionId, std::uint16_t> removed_;
   std::thread keeper_;

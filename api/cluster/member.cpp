@@ -245,7 +245,7 @@ void Member::complain() {
   for (const auto& [_, batch] : batches_) {
     const PartitionId p = options_.partitions.of(batch.sku);
     if (!batch.stored && later(batch.published, kStoredWithin) < now &&
-        batch.generation == generations_[p.value]) {
+        batch.published.value > reconnected_at_ && batch.generation == generations_[p.value]) {
       unstored.insert(p);
     }
   }

@@ -104,6 +104,8 @@ class Member {
   void replied(std::uint64_t number, std::span<const std::byte>);
   // Somebody wants to see all sales.
   void show_all();
+  // NATS was gone, or is back: what was sent before may be lost, or its acknowledgement.
+  void reconnected() { reconnected_at_ = clock_.now().steady.value; }
   // Batches of a partition go to this generation from now on.
   void set_generation(cluster::PartitionId, std::uint16_t);
   // How many processors are before this one to say that time has passed.
@@ -251,6 +253,7 @@ class Member {
   Positions rewinds_;                                              // that were asked for
   Positions promises_;                                             // likewise
   std::atomic<std::uint32_t> rank_{0};
+  std::atomic<std::int64_t> reconnected_at_{0};  // in the clock's steady time
   std::atomic<std::size_t> requests_under_way_{0};
   std::vector<std::atomic<std::uint16_t>> generations_;  // by partition
 

@@ -50,12 +50,16 @@ class Side(asyncio.Protocol):
             self.due = max(self.due, loop.time() + self.link.delay())
             loop.call_at(self.due, self._pass_on)
         else:
-            self.other.transport.write(data)
+            self.other.write(data)
 
     def _pass_on(self):
         data = self.late.popleft()
         if not self.link.is_cut() and self.other.transport is not None:
-            self.other.transport.write(data)
+            self.other.write(data)
+
+    def write(self, data):
+        if not self.transport.is_closing():
+            self.transport.write(data)
 
     def pause_writing(self):
         if self.other.transport is not None:
