@@ -41,7 +41,8 @@ constexpr Duration kComeBackEvery{1};
 constexpr Duration kIdle{1'000};
 constexpr Duration kAskAgain{400};
 constexpr Duration kStoredWithin{1'000};  // batches
-constexpr Duration kComplainEvery{200};
+constexpr Duration kLookAtBatches{100};
+constexpr Duration kLostWith{300};  // a connection that broke: batches without an answer since then
 
 Duration later(Duration now, Duration by) { return Duration{now.value + by.value}; }
 
@@ -95,7 +96,11 @@ void Member::publish(MemberDesk& desk) {
     std::size_t done = 0;
     const bool more_come = q.waiting.size() < q.answered - q.answered / 4 &&
                            now < later(q.answered_at, options_.comes_back);
-    while (!more_come && done < q.waiting.size() && q.under_way < options_.batches_under_way) {
+    const auto may_go = [&] {
+      return q.under_way < options_.batches_under_way ||
+             (q.under_way < options_.late_batches && later(q.published, options_.late) < now);
+    };
+    while (!more_come && done < q.waiting.size() && may_go()) {
       const auto number = gate_.await(now);
       if (!number) break;
       builder_.begin(sku, options_.origin);
@@ -112,6 +117,7 @@ void Member::publish(MemberDesk& desk) {
         continue;
       }
       ++q.under_way;
+      q.published = now;
       in_batches_ += batch.replies.size();
       batches_.emplace(number->value, std::move(batch));
     }
@@ -237,12 +243,13 @@ void Member::ask_again(MemberDesk& desk) {
 
 // A stream that has a leader, but not enough replicas, takes batches and does not store them. Only
 // who has sent one can tell.
-void Member::complain() {
+void Member::look_after_batches() {
   const Duration now = clock_.now().steady;
-  if (batches_.empty() || now < next_complaint_) return;
-  next_complaint_ = later(now, kComplainEvery);
+  if (batches_.empty() || now < next_look_) return;
+  next_look_ = later(now, kLookAtBatches);
   std::set<PartitionId> unstored;
   for (const auto& [_, batch] : batches_) {
+    if (later(batch.published, options_.late) < now) list(batch.sku, queues_[batch.sku.value]);
     const PartitionId p = options_.partitions.of(batch.sku);
     if (!batch.stored && later(batch.published, kStoredWithin) < now &&
         batch.published.value > reconnected_at_ && batch.generation == generations_[p.value]) {
@@ -250,6 +257,22 @@ void Member::complain() {
     }
   }
   for (const PartitionId p : unstored) bus_.publish_unstored(p);
+}
+
+// What was under way when the connection broke may be lost, and so may the answers to it. A client
+// that asks again gets them.
+void Member::lose_broken(MemberDesk& desk) {
+  const std::int64_t at = reconnected_at_;
+  if (at == broken_until_ || clock_.now().steady < later(Duration{at}, kLostWith)) return;
+  broken_until_ = at;
+  std::vector<BatchNumber> lost;
+  for (const auto& [number, batch] : batches_) {
+    if (batch.published.value <= at) lost.push_back(BatchNumber{number});
+  }
+  for (const BatchNumber number : lost) {
+    gate_.forget(number);
+    lose(number, true, desk);
+  }
 }
 
 void Member::handle(const Replied& r, MemberDesk& desk) {
@@ -569,7 +592,8 @@ Result<TurnReport> Member::turn(MemberDesk& desk) {
   follow_generations(desk);
   gate_.expire(now, [&](BatchNumber n) { lose(n, true, desk); });
   ask_again(desk);
-  complain();
+  lose_broken(desk);
+  look_after_batches();
   publish(desk);
   requests_under_way_ = waiting_ + in_batches_ + forwarded_.size();
   return report;

@@ -34,9 +34,12 @@ struct MemberOptions {
   cluster::Partitions partitions;
   std::size_t durable_on = 2;
   std::size_t processors = 3;
-  std::size_t inbox_limit = 8'192;    // events that wait for a batch
-  std::size_t batches_under_way = 1;  // of a SKU; what comes meanwhile becomes the next one
-  Duration comes_back{2};             // a crowd that was answered, at most
+  std::size_t inbox_limit = 8'192;  // events that wait for a batch
+  // Of a SKU. What comes meanwhile becomes the next one. One that is late holds up no other.
+  std::size_t batches_under_way = 1;
+  Duration late{250};
+  std::size_t late_batches = 8;  // with them
+  Duration comes_back{2};        // a crowd that was answered, at most
   std::size_t queries_under_way = 4'096;
   Duration patience{4'000};  // for an answer
 };
@@ -182,6 +185,7 @@ class Member {
   struct Queue {
     std::vector<std::pair<Event, Reply>> waiting;
     std::size_t under_way = 0;
+    Duration published{0};  // the last one
     // The batch that was answered last. Most of those clients come again, within a moment, and are
     // waited for: what a batch costs does not depend on how many share it.
     std::size_t answered = 0;
@@ -221,7 +225,8 @@ class Member {
   void list(SkuId, Queue&);
   void publish(MemberDesk&);
   void ask_again(MemberDesk&);
-  void complain();
+  void look_after_batches();
+  void lose_broken(MemberDesk&);
   void tick();
   Result<void> feed(std::span<const cluster::Delivered>, MemberDesk&, TurnReport&);
   Result<void> feed_ahead(MemberDesk&, TurnReport&);
@@ -294,7 +299,8 @@ class Member {
   bool shows_all_ = false;  // and says so once to_show_ is empty
   std::vector<SkuId> overdue_;
   Duration next_tick_{0};
-  Duration next_complaint_{0};
+  Duration next_look_{0};
+  std::int64_t broken_until_ = 0;  // what was lost with a connection was given up
 };
 
 }  // namespace fairsale::api
