@@ -26,6 +26,7 @@ constexpr std::size_t kMaxWaits = 4096;  // requests that wait for a position
 // Of those, who wait for a stored projection: each look costs a read.
 constexpr std::size_t kMaxProjectionWaits = 128;
 constexpr milliseconds kMinSeqPatience{2000};
+constexpr milliseconds kSureFor{1000};       // of what is not there
 constexpr milliseconds kMinSeqPoll{2};       // how often those who wait are looked after
 constexpr std::uint64_t kMaxAhead = 65'536;  // no sale gets that far within the patience
 constexpr std::string_view kRetrySoon = "Retry-After: 1\r\n";
@@ -787,7 +788,7 @@ void Desk::stream_sale(const http::Request& r, http::Ticket t, const SkuName& sk
   // A stream costs more than a look, so a stranger's are limited like a customer's requests.
   if (!admit(r, t, Principal{}, {})) return;
   const Availability* now = find_sale(sku);
-  if (!now) return refuse(index_, t, Reason::unknown_sale, sku.view(), Seq{0}, Seq{0});
+  if (!now) return unknown_sale(t, sku);
   if (worker_->draining()) return stopping(t);
   if (!streams_.begin_sale(t, seen_, seen)) too_many_streams(t);
 }
@@ -799,7 +800,7 @@ void Desk::stream_decisions(const http::Request& r, http::Ticket t, const SkuNam
   std::optional<Cursor> after;
   if (!last_event_id(r, t, after) || !outbox_kept(t)) return;
   const Availability* now = find_sale(sku);
-  if (!now) return refuse(index_, t, Reason::unknown_sale, sku.view(), Seq{0}, Seq{0});
+  if (!now) return unknown_sale(t, sku);
   if (worker_->draining()) return stopping(t);
   // An id ahead of the log is of a log that was replaced by an older copy.
   if (!after || after->position > now->position) after = Cursor::past(now->position);
@@ -915,7 +916,7 @@ void Desk::read_projection(const http::Request& r, http::Ticket t, const SkuName
       read.after_second = time->value / 1000;
     }
   }
-  if (!find_sale(sku)) return refuse(index_, t, Reason::unknown_sale, sku.view(), Seq{0}, Seq{0});
+  if (!find_sale(sku)) return unknown_sale(t, sku);
   if (wanted.value > 0) {
     const auto position = stored_.position(read);
     if (position && *position < wanted) {
@@ -1102,10 +1103,21 @@ bool Desk::come_to(const Query& q) const {
   const SkuId id = sku_id(q.sku.view());
   const Sale* sale = shard_.find(id);
   if (sale != nullptr && sale->seq() < q.min_seq) return false;
-  if (member_ == nullptr) return true;
   const bool here = sale != nullptr && sale->exists() &&
                     (!of_purchase(q.kind) || sale->find_purchase(q.purchase));
-  return here || office_.cluster->knows_until(id) >= q.asked;
+  return here || knows_until(q.sku) >= q.asked;
+}
+
+// Until when this node knows of all that was acknowledged.
+steady_clock::time_point Desk::knows_until(const SkuName& sku) const {
+  if (member_ == nullptr) return steady_clock::time_point::max();
+  return office_.cluster->knows_until(sku_id(sku.view()));
+}
+
+// There is no sale of that name here. Who has heard nothing of the others for a while is not sure.
+void Desk::unknown_sale(http::Ticket t, const SkuName& sku) {
+  if (knows_until(sku) < worker_->now() - kSureFor) return too_late(index_, t);
+  refuse(index_, t, Reason::unknown_sale, sku.view(), Seq{0}, Seq{0});
 }
 
 void Desk::go_on(const Query& q) { acts(q.kind) ? act(q) : answer_query(q); }
@@ -1467,14 +1479,14 @@ void Desk::check_waits() {
     return true;
   });
   std::erase_if(sale_waits_, [&](const SaleWait& w) {
+    const bool sure = knows_until(w.sku) >= w.asked;  // first: meanwhile it may come
     const Availability* sale = find_sale(w.sku);
     if (sale && sale->position >= w.min_seq) {
       respond_sale(w.ticket, *sale, {});
       return true;
     }
     // A node of a cluster hears of a new sale a moment later than whoever made it.
-    if (!sale && office_.cluster != nullptr &&
-        office_.cluster->knows_until(sku_id(w.sku.view())) >= w.asked) {
+    if (!sale && sure) {
       refuse(index_, w.ticket, Reason::unknown_sale, w.sku.view(), Seq{0}, Seq{0});
       return true;
     }

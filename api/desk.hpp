@@ -226,6 +226,8 @@ class Desk final : public http::Service, public MemberDesk {
   void get_cluster(const http::Request&, http::Ticket);
   void run(Query);
   bool come_to(const Query&) const;
+  std::chrono::steady_clock::time_point knows_until(const SkuName&) const;
+  void unknown_sale(http::Ticket, const SkuName&);
   void go_on(const Query&);
   void answer_query(const Query&);
   void answer_events(const Query&, const Sale&, PurchaseIndex, SkuId);

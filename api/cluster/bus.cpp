@@ -130,8 +130,14 @@ enum class Kind : std::uint8_t {
   nodes
 };
 
+// What the library may call after close() has returned: it does not say when it is done.
+struct Calls {
+  std::shared_mutex mutex;  // held, shared, while the bus and its listener are called
+  NatsBus* bus = nullptr;   // null: closed
+};
+
 struct Hearing {
-  NatsBus* bus = nullptr;
+  std::shared_ptr<Calls> calls;
   Kind kind = Kind::messages;
   NodeId origin;
   PartitionId partition;
@@ -143,7 +149,14 @@ struct Hearing {
 class NatsBus final : public Bus {
  public:
   NatsBus(BusOptions options, BusListener& listener)
-      : options_(std::move(options)), listener_(listener) {}
+      : options_(std::move(options)), listener_(listener) {
+    calls_->bus = this;
+    // A process has one bus, so this does not grow.
+    static std::mutex mutex;
+    static std::vector<std::shared_ptr<Calls>> kept;
+    const std::scoped_lock lock(mutex);
+    kept.push_back(calls_);
+  }
   ~NatsBus() override { close(); }
 
   Result<void> connect() {
@@ -165,9 +178,9 @@ class NatsBus final : public Bus {
       then(natsOptions_SetWriteDeadline(made, kWriteTimeout.count()));
       then(natsOptions_SetSendAsap(made, true));
       then(natsOptions_SetErrorHandler(made, on_error, nullptr));
-      then(natsOptions_SetDisconnectedCB(made, on_disconnected, this));
-      then(natsOptions_SetReconnectedCB(made, on_reconnected, this));
-      then(natsOptions_SetClosedCB(made, on_closed, this));
+      then(natsOptions_SetDisconnectedCB(made, on_disconnected, calls_.get()));
+      then(natsOptions_SetReconnectedCB(made, on_reconnected, calls_.get()));
+      then(natsOptions_SetClosedCB(made, on_closed, calls_.get()));
       return s;
     };
     jsOptions js;
@@ -181,7 +194,7 @@ class NatsBus final : public Bus {
     auto inbox = new_inbox();
     if (!inbox) return tl::unexpected(inbox.error());
     probes_ = std::move(*inbox);
-    return hear(probes_ + ".*.*", nullptr, {.bus = this, .kind = Kind::probes});
+    return hear(probes_ + ".*.*", nullptr, {.kind = Kind::probes});
   }
 
   Result<void> available() override {
@@ -213,11 +226,7 @@ class NatsBus final : public Bus {
     }
     const auto inbox = new_inbox();
     if (!inbox) return tl::unexpected(inbox.error());
-    Hearing what{.bus = this,
-                 .kind = Kind::messages,
-                 .partition = p,
-                 .generation = next.generation,
-                 .run = run};
+    Hearing what{.kind = Kind::messages, .partition = p, .generation = next.generation, .run = run};
     auto hearing = subscribe(*inbox, nullptr, what);
     if (!hearing) return tl::unexpected(hearing.error());
     {
@@ -378,7 +387,7 @@ class NatsBus final : public Bus {
          {std::pair{Kind::stored, fmt::format("{}{:x}.*", kStoredPrefix, origin.value)},
           std::pair{Kind::answers, fmt::format("fairsale.answers.{:x}", origin.value)},
           std::pair{Kind::replies, fmt::format("{}{:x}.*", kRepliesPrefix, origin.value)}}) {
-      if (auto ok = hear(subject, nullptr, {.bus = this, .kind = kind, .origin = origin}); !ok) {
+      if (auto ok = hear(subject, nullptr, {.kind = kind, .origin = origin}); !ok) {
         return ok;
       }
     }
@@ -386,34 +395,26 @@ class NatsBus final : public Bus {
   }
   Result<void> hear_queries(PartitionId p) override {
     return hear(fmt::format("{}{}", kQueriesPrefix, p.value), "processors",
-                {.bus = this, .kind = Kind::queries, .partition = p});
+                {.kind = Kind::queries, .partition = p});
   }
   Result<void> hear_lacks(PartitionId p) override {
-    return hear(fmt::format("fairsale.lacks.{}", p.value), nullptr,
-                {.bus = this, .kind = Kind::lacks});
+    return hear(fmt::format("fairsale.lacks.{}", p.value), nullptr, {.kind = Kind::lacks});
   }
   Result<void> hear_has(NodeId node) override {
-    return hear(fmt::format("fairsale.has.{:x}", node.value), nullptr,
-                {.bus = this, .kind = Kind::has});
+    return hear(fmt::format("fairsale.has.{:x}", node.value), nullptr, {.kind = Kind::has});
   }
-  Result<void> hear_shown() override {
-    return hear(kShown, nullptr, {.bus = this, .kind = Kind::shown});
-  }
-  Result<void> hear_show() override {
-    return hear(kShow, nullptr, {.bus = this, .kind = Kind::show});
-  }
+  Result<void> hear_shown() override { return hear(kShown, nullptr, {.kind = Kind::shown}); }
+  Result<void> hear_show() override { return hear(kShow, nullptr, {.kind = Kind::show}); }
   Result<void> hear_unstored(PartitionId p) override {
     return hear(fmt::format("fairsale.unstored.{}", p.value), nullptr,
-                {.bus = this, .kind = Kind::unstored, .partition = p});
+                {.kind = Kind::unstored, .partition = p});
   }
-  Result<void> hear_heartbeats() override {
-    return hear(kNodes, nullptr, {.bus = this, .kind = Kind::nodes});
-  }
+  Result<void> hear_heartbeats() override { return hear(kNodes, nullptr, {.kind = Kind::nodes}); }
 
   void close() override {
     {
-      const std::unique_lock lock(calls_);
-      closed_ = true;
+      const std::unique_lock lock(calls_->mutex);
+      calls_->bus = nullptr;
     }
     if (connection_) natsConnection_Close(connection_.get());
     const std::scoped_lock lock(mutex_);
@@ -442,21 +443,20 @@ class NatsBus final : public Bus {
   static void on_error(natsConnection*, natsSubscription*, natsStatus s, void*) {
     spdlog::warn("NATS: {}", natsStatus_GetText(s));
   }
-  static void on_disconnected(natsConnection*, void* self) {
-    static_cast<NatsBus*>(self)->connection(false);
+  template <class F>
+  static void call(Calls& calls, F&& what) {
+    const std::shared_lock lock(calls.mutex);
+    if (calls.bus != nullptr) what(*calls.bus);
   }
-  static void on_reconnected(natsConnection*, void* self) {
-    static_cast<NatsBus*>(self)->connection(true);
+  static void on_disconnected(natsConnection*, void* calls) {
+    call(*static_cast<Calls*>(calls), [](NatsBus& b) { b.listener_.on_connection(false); });
+  }
+  static void on_reconnected(natsConnection*, void* calls) {
+    call(*static_cast<Calls*>(calls), [](NatsBus& b) { b.listener_.on_connection(true); });
   }
   // For good, and not by close(): the library gives up when its credentials were refused twice.
-  static void on_closed(natsConnection*, void* self) {
-    auto& bus = *static_cast<NatsBus*>(self);
-    const std::shared_lock lock(bus.calls_);
-    if (!bus.closed_) bus.listener_.on_connection_lost();
-  }
-  void connection(bool up) {
-    const std::shared_lock lock(calls_);
-    if (!closed_) listener_.on_connection(up);
+  static void on_closed(natsConnection*, void* calls) {
+    call(*static_cast<Calls*>(calls), [](NatsBus& b) { b.listener_.on_connection_lost(); });
   }
 
   void publish(const std::string& subject, std::span<const std::byte> bytes) {
@@ -474,7 +474,7 @@ class NatsBus final : public Bus {
   Result<std::shared_ptr<Subscribed>> subscribe(const std::string& subject, const char* queue,
                                                 const Hearing& what) {
     auto hearing = std::make_shared<Hearing>();
-    hearing->bus = what.bus;
+    hearing->calls = calls_;
     hearing->kind = what.kind;
     hearing->origin = what.origin;
     hearing->partition = what.partition;
@@ -510,9 +510,9 @@ class NatsBus final : public Bus {
   static void on_msg(natsConnection*, natsSubscription*, natsMsg* msg, void* closure) {
     const NatsMessagePtr kept(msg);
     auto& h = *static_cast<Hearing*>(closure);
-    const std::shared_lock lock(h.bus->calls_);
-    if (h.bus->closed_ || h.over) return;
-    h.bus->heard(h, msg);
+    call(*h.calls, [&](NatsBus& bus) {
+      if (!h.over) bus.heard(h, msg);
+    });
   }
 
   void heard(const Hearing& h, natsMsg* m) {
@@ -625,8 +625,7 @@ class NatsBus final : public Bus {
   NatsContextPtr context_;
   std::string probes_;  // where their answers come, under .P.G
 
-  std::shared_mutex calls_;  // held, shared, while the listener is called
-  bool closed_ = false;
+  const std::shared_ptr<Calls> calls_ = std::make_shared<Calls>();
 
   mutable std::mutex mutex_;
   std::map<std::pair<PartitionId, std::uint16_t>, Following> following_;  // by generation

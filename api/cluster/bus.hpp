@@ -143,7 +143,7 @@ class Bus {
   virtual void close() = 0;
 };
 
-// Connects. Fails when no server answers; later it reconnects by itself, for ever.
+// Connects. Fails when no server answers; later it reconnects by itself, unless it is refused.
 Result<std::unique_ptr<Bus>> connect_nats(BusOptions, BusListener&);
 
 }  // namespace fairsale::api

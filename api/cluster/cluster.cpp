@@ -23,7 +23,7 @@ constexpr milliseconds kBeat{150};
 constexpr milliseconds kProbe{250};
 constexpr milliseconds kAlive{1'500};   // since a heartbeat
 constexpr milliseconds kHears{450};     // likewise, of any processor
-constexpr milliseconds kUnderWay{100};  // a heartbeat, at most, while all is well
+constexpr milliseconds kUnderWay{150};  // a heartbeat, at most, while all is well
 // Of streams, which speak four times a second.
 constexpr milliseconds kStreamSilence{1'250};   // then it is given up, if the next one is ready
 constexpr milliseconds kStreamQuiet{1'000};     // no message, while somebody's batch is not stored
@@ -58,14 +58,18 @@ NodeId random_node() {
 }  // namespace
 
 Cluster::Cluster(ClusterOptions options, AvailabilityBoard& board, const EventLog* log)
-    : options_(std::move(options)), board_(board), log_(log), me_(random_node()) {}
+    : options_(std::move(options)),
+      board_(board),
+      log_(log),
+      me_(random_node()),
+      knows_until_(options_.partitions) {}
 
 Cluster::~Cluster() { stop(); }
 
 Result<std::unique_ptr<Cluster>> Cluster::join(ClusterOptions options, Engine& engine,
                                                const Clock& clock, AvailabilityBoard& board,
                                                const EventLog* log,
-                                               std::function<void(std::size_t)> wake) {
+                                               const std::function<void(std::size_t)>& wake) {
   if (options.partitions % engine.shards() != 0 || engine.shards() > 200) {
     return fail(Fault::invalid,
                 fmt::format("--partitions must be a multiple of --workers: {} is none of {}",
@@ -157,7 +161,7 @@ void Cluster::keep() {
   while (!stopping_) {
     const bool show = !options_.processor &&
                       (std::exchange(ask_to_show_, false) || steady_clock::now() >= next_show);
-    const bool knows_all = shown_.size() == options_.partitions;
+    const bool knows_all = shown_since_.size() == options_.partitions;
     lock.unlock();
     const auto now = steady_clock::now();
     if (now >= next_beat) {
@@ -170,8 +174,9 @@ void Cluster::keep() {
     }
     const bool probes = now >= next_probe;
     if (probes) next_probe = now + kProbe;
-    for (std::uint32_t i = 0; options_.processor && i < options_.partitions; ++i) {
-      watch(PartitionId{i}, probes);
+    for (std::uint32_t i = 0; i < options_.partitions; ++i) {
+      if (options_.processor) watch(PartitionId{i}, probes);
+      knows_until_[i] = hears_until(PartitionId{i}).time_since_epoch().count();
     }
     lock.lock();
     stopping_now_.wait_for(lock, kKeep, [&] { return stopping_; });
@@ -225,27 +230,31 @@ bool Cluster::first_of(PartitionId p) const {
   return true;
 }
 
-Cluster::TimePoint Cluster::knows_until(SkuId sku) const {
-  const PartitionId p = cluster::Partitions{options_.partitions}.of(sku);
+Cluster::TimePoint Cluster::hears_until(PartitionId p) const {
   std::size_t others = cluster::enough_to_know(options_.processors, options_.durable_on);
   const auto state = state_of(p);
   if (options_.processor) {
     if (!state) return {};
     --others;
   }
-  if (others == 0) return steady_clock::now();
-  std::vector<TimePoint> heard;
-  const std::scoped_lock lock(mutex_);
-  for (const auto& [_, peer] : peers_) {
-    const auto* of = peer.said.of(p);
-    if (of != nullptr && (!options_.processor || of->position <= state->position)) {
-      heard.push_back(peer.heard);
+  if (others == 0) return TimePoint::max();
+  std::map<std::string_view, TimePoint> heard;  // one that was started again counts once
+  std::vector<TimePoint> sorted;
+  {
+    const std::scoped_lock lock(mutex_);
+    if (!options_.processor && !shown_since_.contains(p)) return {};
+    for (const auto& [_, peer] : peers_) {
+      const auto* of = peer.said.of(p);
+      if (of == nullptr || (options_.processor && of->position > state->position)) continue;
+      TimePoint& last = heard[peer.said.name];
+      last = std::max(last, peer.heard);
     }
+    sorted.reserve(heard.size());
+    for (const auto& [_, last] : heard) sorted.push_back(last);
   }
-  if (heard.size() < others) return {};
-  std::nth_element(heard.begin(), heard.begin() + static_cast<std::ptrdiff_t>(others - 1),
-                   heard.end(), std::greater<>());
-  return heard[others - 1] - kUnderWay;
+  if (sorted.size() < others) return {};
+  std::sort(sorted.begin(), sorted.end(), std::greater<>());
+  return sorted[others - 1] - kUnderWay;
 }
 
 // How many other processors take a partition: of its stream, as far as they know.
@@ -336,6 +345,7 @@ bool Cluster::may_take_back(PartitionId p, Position end) const {
     }
   }
   std::vector<std::uint64_t> others;
+  others.reserve(left.size());
   for (const auto& [_, cut] : left) others.push_back(cut);
   return cluster::may_take_back(end.sequence, others, options_.processors, options_.durable_on);
 }
@@ -775,6 +785,7 @@ void Cluster::on_shown(std::span<const std::byte> bytes) {
   if (const auto all = parse_all_shown(bytes)) {
     const std::scoped_lock lock(mutex_);
     shown_.insert(all->begin(), all->end());
+    shown_since_.insert(all->begin(), all->end());
     return;
   }
   auto shown = parse_shown(bytes);
@@ -831,6 +842,7 @@ void Cluster::on_connection(bool up) {
     const std::scoped_lock lock(mutex_);
     up_ = up;
     ask_to_show_ = ask_to_show_ || up;
+    shown_since_.clear();
   }
   if (!started_) return;
   for (auto& m : members_) m->reconnected();

@@ -40,21 +40,27 @@ struct ClusterOptions {
 
 class Cluster final : public BusListener {
  public:
+  using TimePoint = std::chrono::steady_clock::time_point;
+
   // Connects. Of a processor, `log` is what its engine follows, of an edge it is null. All of it
   // must outlive this; `wake` is for any thread.
   static Result<std::unique_ptr<Cluster>> join(ClusterOptions, Engine&, const Clock&,
                                                AvailabilityBoard&, const EventLog* log,
-                                               std::function<void(std::size_t desk)> wake);
+                                               const std::function<void(std::size_t desk)>& wake);
   ~Cluster();  // as stop()
   Cluster(const Cluster&) = delete;
   Cluster& operator=(const Cluster&) = delete;
 
   Member& member(std::size_t desk) { return *members_[desk]; }
   bool processor() const { return options_.processor; }
-  // Whatever of a SKU was acknowledged before that is known here: enough processors have said since
-  // that they know no more of its partition. A moment ago, as long as the cluster is whole. For any
-  // thread.
-  std::chrono::steady_clock::time_point knows_until(SkuId) const;
+  // Whatever of a SKU was acknowledged before that is known here, and not only on its way: enough
+  // processors have said since that they know no more of its partition (an edge: enough have
+  // spoken, who show it what they know before). A moment ago, as long as the cluster is whole.
+  // Supposes that a heartbeat is under way for 150 ms at most. For any thread.
+  TimePoint knows_until(SkuId sku) const {
+    return TimePoint(TimePoint::duration(
+        knows_until_[cluster::Partitions{options_.partitions}.of(sku).value].load()));
+  }
 
   // Once the desks run.
   void start();
@@ -82,7 +88,6 @@ class Cluster final : public BusListener {
   void on_connection_lost() override;
 
  private:
-  using TimePoint = std::chrono::steady_clock::time_point;
   struct Peer {
     Heartbeat said;
     TimePoint heard;
@@ -157,6 +162,7 @@ class Cluster final : public BusListener {
   std::size_t takers_of(cluster::PartitionId) const;
   bool first_of(cluster::PartitionId) const;
   std::optional<cluster::Follower::State> state_of(cluster::PartitionId) const;
+  TimePoint hears_until(cluster::PartitionId) const;
 
   const ClusterOptions options_;
   AvailabilityBoard& board_;
@@ -170,14 +176,17 @@ class Cluster final : public BusListener {
   bool stopping_ = false;
   bool up_ = true;
   bool ask_to_show_ = true;
-  std::set<cluster::PartitionId> shown_;     // all of whose sales an edge was told of
+  // All of whose sales an edge was told of; and this since NATS was back, the last time.
+  std::set<cluster::PartitionId> shown_;
+  std::set<cluster::PartitionId> shown_since_;
   std::map<SkuId, std::uint16_t> shown_in_;  // generation; of the thread that calls on_shown()
   std::map<std::uint64_t, Peer> peers_;      // by node
   TimePoint processor_heard_{};              // some other one, the last time
   std::map<cluster::PartitionId, Attachment> attachments_;
   std::atomic<std::uint64_t> run_{0};  // of consumers
   std::atomic<bool> started_{false};
-  std::size_t processors_alive_ = 0;  // the keeper's
+  std::vector<std::atomic<TimePoint::rep>> knows_until_;  // by partition
+  std::size_t processors_alive_ = 0;                      // the keeper's
   // Of the attacher: the last generation whose stream was removed.
   std::map<cluster::PartitionId, std::uint16_t> removed_;
   std::thread keeper_;

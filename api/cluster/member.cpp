@@ -24,7 +24,7 @@ constexpr std::size_t kOthers = 65'536;  // beyond these no query is taken
 constexpr std::size_t kMessagesPerTurn = Sequencer::kMaxBlocks;
 // So that the answers to a batch fit into one message too.
 constexpr std::uint32_t kEventsPerBatch = 1'000;
-constexpr std::size_t kRoomForOthers = 64 * kEventsPerBatch;
+constexpr std::size_t kRoomForOthers = std::size_t{64} * kEventsPerBatch;
 constexpr Duration kTickEvery{10};
 constexpr Duration kTickPatience{500};  // for a tick to have an effect
 constexpr Duration kRankDelay{30};
@@ -97,14 +97,14 @@ void Member::publish(MemberDesk& desk) {
     const bool more_come = q.waiting.size() < q.answered - q.answered / 4 &&
                            now < later(q.answered_at, options_.comes_back);
     const auto may_go = [&] {
-      return q.under_way < options_.batches_under_way ||
-             (q.under_way < options_.late_batches && later(q.published, options_.late) < now);
+      return q.under_way - q.late < options_.batches_under_way &&
+             q.under_way < options_.late_batches;
     };
     while (!more_come && done < q.waiting.size() && may_go()) {
       const auto number = gate_.await(now);
       if (!number) break;
       builder_.begin(sku, options_.origin);
-      Batch batch{sku, generations_[partition.value], now, false, {}};
+      Batch batch{sku, generations_[partition.value], now, false, false, {}};
       while (done < q.waiting.size() && builder_.count() < kEventsPerBatch &&
              builder_.add(q.waiting[done].first)) {
         batch.replies.push_back(q.waiting[done++].second);
@@ -117,16 +117,16 @@ void Member::publish(MemberDesk& desk) {
         continue;
       }
       ++q.under_way;
-      q.published = now;
       in_batches_ += batch.replies.size();
       batches_.emplace(number->value, std::move(batch));
     }
     q.waiting.erase(q.waiting.begin(), q.waiting.begin() + static_cast<std::ptrdiff_t>(done));
     // What waits for a batch to come back is listed again by that.
-    if (!q.waiting.empty() && q.under_way == 0) {
+    if (!q.waiting.empty() && (q.under_way == 0 || more_come)) {
       q.listed = true;
       ready_[kept++] = sku;
     }
+    forget_if_made_up(sku, q);
   }
   ready_.resize(kept);
 }
@@ -147,13 +147,18 @@ std::optional<Member::Batch> Member::take_back(BatchNumber number) {
   const SkuId sku = node.mapped().sku;
   Queue& q = queues_[sku.value];
   --q.under_way;
+  if (node.mapped().late) --q.late;
   q.answered = node.mapped().replies.size();
   q.answered_at = clock_.now().steady;
   in_batches_ -= q.answered;
   list(sku, q);
-  // Nothing is known of a name that somebody has made up.
-  if (!q.listed && q.under_way == 0 && q.known.seq.value == 0) queues_.erase(sku.value);
+  forget_if_made_up(sku, q);
   return std::move(node.mapped());
+}
+
+// Nothing is known of a name that somebody has made up.
+void Member::forget_if_made_up(SkuId sku, const Queue& q) {
+  if (!q.listed && q.under_way == 0 && q.known.seq.value == 0) queues_.erase(sku.value);
 }
 
 void Member::release(BatchNumber number, MemberDesk& desk) {
@@ -248,8 +253,13 @@ void Member::look_after_batches() {
   if (batches_.empty() || now < next_look_) return;
   next_look_ = later(now, kLookAtBatches);
   std::set<PartitionId> unstored;
-  for (const auto& [_, batch] : batches_) {
-    if (later(batch.published, options_.late) < now) list(batch.sku, queues_[batch.sku.value]);
+  for (auto& [_, batch] : batches_) {
+    if (!batch.late && later(batch.published, options_.late) < now) {
+      batch.late = true;
+      Queue& q = queues_[batch.sku.value];
+      ++q.late;
+      list(batch.sku, q);
+    }
     const PartitionId p = options_.partitions.of(batch.sku);
     if (!batch.stored && later(batch.published, kStoredWithin) < now &&
         batch.published.value > reconnected_at_ && batch.generation == generations_[p.value]) {
@@ -311,6 +321,7 @@ Result<TurnReport> Member::take(MemberDesk& desk) {
 
 Result<void> Member::feed(std::span<const Delivered> left, MemberDesk& desk, TurnReport& report) {
   while (!left.empty()) {
+    seen_is_old_ = true;
     const auto n = follower_.take(left, desk);
     if (!n) return tl::unexpected(n.error());
     left = left.subspan(*n);
@@ -414,7 +425,14 @@ void Member::tell(const Rendered& answer) {
   append_rendered(content_, answer);
 }
 
+void Member::let_see() {
+  const std::scoped_lock lock(mutex_);
+  seen_ = follower_.partitions();
+}
+
 void Member::told(const Ordered& m, const Head& after) {
+  // No heartbeat after an answer says less than that.
+  if (std::exchange(seen_is_old_, false)) let_see();
   to_show_.insert(m.sku);
   if (m.tickets.empty()) return;
   const Asker asker = Asker::of(m.tickets[0]);
@@ -511,7 +529,7 @@ void Member::handle(const Asked& a, MemberDesk& desk) {
   }
   slots_[slot] = a.reply_to;
   slot_generations_[slot] = ++slot_generation_;
-  desk.take_forwarded(std::move(*query), {slot, slot_generations_[slot], 0});
+  desk.take_forwarded(*query, {slot, slot_generations_[slot], 0});
 }
 
 void Member::reply_forwarded(http::Ticket slot, const Rendered& answer) {
@@ -585,8 +603,7 @@ Result<TurnReport> Member::turn(MemberDesk& desk) {
     report.snapshots += rest->snapshots;
     tick();
     show(desk);
-    const std::scoped_lock lock(mutex_);
-    seen_ = follower_.partitions();
+    let_see();
   }
   const Duration now = clock_.now().steady;
   follow_generations(desk);

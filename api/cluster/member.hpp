@@ -185,7 +185,7 @@ class Member {
   struct Queue {
     std::vector<std::pair<Event, Reply>> waiting;
     std::size_t under_way = 0;
-    Duration published{0};  // the last one
+    std::size_t late = 0;  // of these
     // The batch that was answered last. Most of those clients come again, within a moment, and are
     // waited for: what a batch costs does not depend on how many share it.
     std::size_t answered = 0;
@@ -198,6 +198,7 @@ class Member {
     std::uint16_t generation = 0;
     Duration published;
     bool stored = false;
+    bool late = false;
     std::vector<Reply> replies;
   };
   struct Forwarded {
@@ -223,6 +224,7 @@ class Member {
   std::optional<Batch> take_back(cluster::BatchNumber);
   void lose(cluster::BatchNumber, bool sent, MemberDesk&);
   void list(SkuId, Queue&);
+  void forget_if_made_up(SkuId, const Queue&);
   void publish(MemberDesk&);
   void ask_again(MemberDesk&);
   void look_after_batches();
@@ -234,6 +236,7 @@ class Member {
   void keep(std::size_t from, std::size_t to);
   void keep(Message);
   void follow_generations(MemberDesk&);
+  void let_see();
   void show(MemberDesk&);
   Result<TurnReport> take(MemberDesk&);
   using Positions = std::map<cluster::PartitionId, cluster::Position>;
@@ -297,6 +300,7 @@ class Member {
   std::map<SkuId, Duration> shown_;  // when they were shown last
   std::set<SkuId> to_show_;
   bool shows_all_ = false;  // and says so once to_show_ is empty
+  bool seen_is_old_ = false;
   std::vector<SkuId> overdue_;
   Duration next_tick_{0};
   Duration next_look_{0};

@@ -39,7 +39,7 @@ std::optional<Rendered> take_rendered(std::span<const std::byte>& bytes);
 void pack(Bytes& out, std::span<const std::byte>);
 bool unpack(Bytes& out, std::span<const std::byte>);
 
-// `origin`, `ticket` and `deadline` of the query are the sender's own business and are not sent.
+// `origin`, `ticket` and `asked` of the query are the sender's own business and are not sent.
 void append_query(Bytes& out, const Query&);
 std::optional<Query> parse_query(std::span<const std::byte>);
 

@@ -48,8 +48,8 @@ struct Partitions {
 // Bounds of a message; a reader refuses more before it allocates anything. A batch within them fits
 // into one block.
 inline constexpr std::uint32_t kMaxBatchEvents = kMaxBlockEvents;
-inline constexpr std::size_t kMaxBatchBytes = 256 * 1024;
-inline constexpr std::size_t kMaxAnswersBytes = 512 * 1024;
+inline constexpr std::size_t kMaxBatchBytes = std::size_t{256} * 1024;
+inline constexpr std::size_t kMaxAnswersBytes = std::size_t{512} * 1024;
 
 // Builds one batch at a time in a buffer that is reused. Not thread-safe.
 class BatchBuilder {

@@ -180,7 +180,7 @@ class Load:
 
     @contextlib.contextmanager
     def fault(self, kind, most):
-        """What is done inside may keep everybody from buying for so many seconds at most."""
+        """What is done inside may keep everybody from buying or reading for so many seconds at most."""
         self.whole()
         began = time.strftime("%X")
         before = self.buyer.again.copy()
@@ -196,7 +196,7 @@ class Load:
                 f"{dict(self.buyer.again - before)}")
         print(told, flush=True)
         assert not self.buyer.wrong and not self.reader.wrong, self.buyer.wrong + self.reader.wrong
-        if outage > most or unread > 1:  # the others are measured all the same
+        if max(outage, unread) > most:  # the others are measured all the same
             self.too_long.append(told)
             self.tell()
 
@@ -222,9 +222,9 @@ class Load:
             self.network.heal()
 
     def slow(self, kind, name, most, chance):
-        """Its connections are 20 to 200 ms late for 1 to 4 s, and then they break."""
+        """Its connections are 20 to 100 ms late for 1 to 4 s, and then they break."""
         with self.fault(f"{kind} far away", most):
-            self.network.slow_down(name, chance.uniform(0.02, 0.2))
+            self.network.slow_down(name, chance.uniform(0.02, 0.1))
             time.sleep(chance.uniform(1, 4))
             self.network.heal()
             self.network.break_off(name)

@@ -2,6 +2,7 @@
 import concurrent.futures
 import copy
 import json
+import re
 import time
 
 from contenders import Fairsale, fill
@@ -15,9 +16,10 @@ class Cluster(Fairsale):
     """Asked at `port`, its first edge."""
     name = "cluster"
 
-    def __init__(self, bench, skus=1, edges=1, partitions=4):
+    def __init__(self, bench, skus=1, edges=1, partitions=4, shares=None):
+        """With `shares`, each process of a role gets only so much of a core."""
         super().__init__(bench, skus)
-        self.edges, self.partitions = edges, partitions
+        self.edges, self.partitions, self.shares = edges, partitions, shares or {}
         self.processes = {"nats": [], "processor": [], "edge": []}
         self.ports = {}
 
@@ -28,7 +30,8 @@ class Cluster(Fairsale):
                 ["nats-server", "-a", "127.0.0.1", "-p", str(clients[i]), "-js", "-sd",
                  str(self.directory / f"nats{i}"), "-n", f"n{i}", "--cluster_name", "bench",
                  "--cluster", f"nats://127.0.0.1:{routes[i]}", "--routes",
-                 ",".join(f"nats://127.0.0.1:{p}" for p in routes)], self.directory / f"n{i}.log"))
+                 ",".join(f"nats://127.0.0.1:{p}" for p in routes)], self.directory / f"n{i}.log",
+                share=self.shares.get("nats")))
         for server, port in zip(self.processes["nats"], clients):
             server.wait_until(lambda port=port: accepts(port), "nats-server")
         nats = ",".join(f"nats://127.0.0.1:{p}" for p in clients)
@@ -59,7 +62,7 @@ class Cluster(Fairsale):
             [str(self.bench.binaries / "fairsaled"), "--config", str(config), "--role", role,
              "--node", f"{role}{i}", "--nats", nats, "--partitions", str(self.partitions),
              "--processors", str(PROCESSORS), "--durable-on", "2"],
-            self.directory / f"{role}{i}.log"))
+            self.directory / f"{role}{i}.log", share=self.shares.get(role)))
 
     def all(self):
         return [p for of in self.processes.values() for p in of]
@@ -70,6 +73,14 @@ class Cluster(Fairsale):
 
     def cpu_seconds(self):
         return sum(p.cpu_seconds() for p in self.all())
+
+    def log(self):
+        """How many events and blocks a processor has written."""
+        self.port = self.ports["processor"][0]
+        text = self.request("GET", "/metrics", token=self.operator)[1].decode()
+        self.port = self.ports["edge"][0]
+        return [float(re.search(rf"^fairsale_log_{what}_total (\S+)", text, re.M)[1])
+                for what in ("events", "blocks")]
 
     def cpu_by_role(self):
         return {role: sum(p.cpu_seconds() for p in of) for role, of in self.processes.items()}
@@ -101,17 +112,19 @@ def clustered(connections, edges=1, **options):
         load = dict(connections=connections // edges, warmup=1)
         with Cluster(bench, edges=edges, **options) as cluster, \
                 concurrent.futures.ThreadPoolExecutor(edges) as clients:
-            before = cluster.cpu_by_role()
+            before, log_before = cluster.cpu_by_role(), cluster.log()
             reports = list(clients.map(
                 lambda i: plain_load(bench, at(cluster, cluster.ports["edge"][i]),
                                      Load(first=i * 100_000_000, **load)), range(edges)))
-            after = cluster.cpu_by_role()
+            after, log_after = cluster.cpu_by_role(), cluster.log()
             for report in reports:
                 check_answers(report, cluster.answers)
             check_counts(cluster, sum(accepted(r, cluster) for r in reports), None)
         answered = sum(r["answered"] for r in reports)
+        events, blocks = (b - a for a, b in zip(log_before, log_after))
         return {"per_second": sum(r["per_second"] for r in reports), "answered": answered,
                 "p50": max(r["p50"] for r in reports), "p99": max(r["p99"] for r in reports),
+                "batch": events / blocks,
                 "server_us_per_answer": 1e6 * sum(after[r] - before[r] for r in after) / answered,
                 **{f"{role}_us": 1e6 * (after[role] - before[role]) / answered for role in after}}
     return measured
@@ -123,4 +136,9 @@ CLUSTERS = {
     "cluster.e2": clustered(256, edges=2),
     "cluster.p1": clustered(256, skus=8, partitions=1),
     "cluster.p4": clustered(256, skus=8, partitions=4),
+    # What a layer carries that has little of the machine, so that the others do not hold it up.
+    "cluster.slow-e1": clustered(128, shares={"edge": 0.1}),
+    "cluster.slow-e2": clustered(128, edges=2, shares={"edge": 0.1}),
+    "cluster.slow-p1": clustered(128, skus=8, partitions=1, shares={"nats": 0.15}),
+    "cluster.slow-p4": clustered(128, skus=8, partitions=4, shares={"nats": 0.15}),
 }
