@@ -26,7 +26,8 @@ constexpr std::size_t kMaxWaits = 4096;  // requests that wait for a position
 // Of those, who wait for a stored projection: each look costs a read.
 constexpr std::size_t kMaxProjectionWaits = 128;
 constexpr milliseconds kMinSeqPatience{2000};
-constexpr milliseconds kSureFor{1000};       // of what is not there
+constexpr milliseconds kFresh{600};          // what is known, at least, to answer of it
+constexpr milliseconds kSureFor{1000};       // likewise, to deny it at once
 constexpr milliseconds kMinSeqPoll{2};       // how often those who wait are looked after
 constexpr std::uint64_t kMaxAhead = 65'536;  // no sale gets that far within the patience
 constexpr std::string_view kRetrySoon = "Retry-After: 1\r\n";
@@ -1100,12 +1101,14 @@ void Desk::run(Query q) {
 // Whether the sale has come to where the query wants it. What is not here may be known to other
 // nodes already, unless this one has heard otherwise since it was asked.
 bool Desk::come_to(const Query& q) const {
-  const SkuId id = sku_id(q.sku.view());
-  const Sale* sale = shard_.find(id);
+  // A processor that is cut off, or is behind, may know less than clients were told already.
+  const auto known = knows_until(q.sku);
+  if (known < worker_->now() - kFresh) return false;
+  const Sale* sale = shard_.find(sku_id(q.sku.view()));
   if (sale != nullptr && sale->seq() < q.min_seq) return false;
   const bool here = sale != nullptr && sale->exists() &&
                     (!of_purchase(q.kind) || sale->find_purchase(q.purchase));
-  return here || knows_until(q.sku) >= q.asked;
+  return here || known >= q.asked;
 }
 
 // Until when this node knows of all that was acknowledged.

@@ -573,6 +573,10 @@ Result<void> RocksLog::shorten(std::span<const SkuHead> heads) {
       newest.push_back({h.sku, h.head.seq, h.head.digest});
     }
   }
+  // A start does without them, so they may go first.
+  for (const SkuHead& h : heads) {
+    if (auto ok = snapshots_.remove_behind(h.sku, h.head.seq); !ok) return ok;
+  }
   if (const rocksdb::Status s = write(batch); !s.ok()) {
     return die(rocks_failure("cannot shorten the log", s).value());
   }

@@ -304,6 +304,18 @@ Result<void> SnapshotFiles::put(SkuId sku, const Head& at, const Sale& sale) {
   return {};
 }
 
+Result<void> SnapshotFiles::remove_behind(SkuId sku, Seq last) {
+  const fs::path directory = directory_of(directory_, sku);
+  for (const std::uint64_t seq : positions_in(directory)) {
+    if (seq <= last.value) continue;
+    const fs::path file = directory / file_name(seq);
+    std::error_code ec;
+    fs::remove(file, ec);
+    if (ec) return system_failure("remove", file, ec.value());
+  }
+  return {};
+}
+
 std::optional<Snapshot> SnapshotFiles::newest(
     SkuId sku, Seq at_most, const std::function<bool(const Head&)>& in_log) const {
   const fs::path directory = directory_of(directory_, sku);

@@ -56,6 +56,9 @@ class SnapshotFiles {
   // Streams the sale to a file and renames it into place; no sync. Removes what need not be kept.
   Result<void> put(SkuId sku, const Head& at, const Sale& sale);
 
+  // Removes those behind a position.
+  Result<void> remove_behind(SkuId sku, Seq);
+
   // The newest at or before `at_most` that checks out, and whose head `in_log` knows; others are
   // passed over.
   std::optional<Snapshot> newest(SkuId sku, Seq at_most,

@@ -117,6 +117,13 @@ TEST_F(Snapshots, left_half_written_by_a_crash_are_removed) {
   EXPECT_EQ(newest(), heads[2]);
 }
 
+TEST_F(Snapshots, from_behind_where_a_log_was_shortened_to_are_gone) {
+  ASSERT_EQ(files().size(), 2U);
+  ASSERT_TRUE(log->shorten(std::vector{SkuHead{chain.sku(), heads[1]}}));
+  EXPECT_EQ(files().size(), 1U);
+  EXPECT_EQ(newest(), heads[1]);
+}
+
 // Old snapshots of long logs stay at positions that are spaced ever wider, whatever the rhythm in
 // which they are taken.
 TEST(SnapshotFiles, of_a_long_log_stay_for_looks_into_the_past) {

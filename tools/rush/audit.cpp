@@ -90,6 +90,8 @@ class Audit final : public Driver::Work {
       return fail(Fault::io,
                   fmt::format("GET /v1/sales/{} was answered with {}", info_.sku, sale_status_));
     }
+    // What is read next is compared with it, whoever answers.
+    if (min_seq_ != 0) min_seq_ = std::max(min_seq_, report_.sale.position);
     return {};
   }
 
