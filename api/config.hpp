@@ -25,7 +25,8 @@ struct ServerConfig {
   bool nats_outbox = false;      // as a node of a cluster
   std::string node;              // its name; empty: the host's and its port
   std::uint32_t partitions = 4;  // the same on all nodes
-  std::size_t processors = 3;    // there are in all
+  std::string takes;             // partitions of a processor; empty: all
+  std::size_t processors = 3;    // that take each partition
   std::size_t durable_on = 2;    // processors that must have what is acknowledged
   std::uint32_t stream_replicas = 3;
   std::uint32_t stream_megabytes = 1'024;

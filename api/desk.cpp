@@ -799,7 +799,7 @@ void Desk::stream_decisions(const http::Request& r, http::Ticket t, const SkuNam
   Principal who;
   if (!authenticate(r, t, who) || !allow(t, who, who.role != Role::customer)) return;
   std::optional<Cursor> after;
-  if (!last_event_id(r, t, after) || !outbox_kept(t)) return;
+  if (!last_event_id(r, t, after) || !outbox_kept(t) || elsewhere(t, sku)) return;
   const Availability* now = find_sale(sku);
   if (!now) return unknown_sale(t, sku);
   if (worker_->draining()) return stopping(t);
@@ -917,6 +917,7 @@ void Desk::read_projection(const http::Request& r, http::Ticket t, const SkuName
       read.after_second = time->value / 1000;
     }
   }
+  if (elsewhere(t, sku)) return;
   if (!find_sale(sku)) return unknown_sale(t, sku);
   if (wanted.value > 0) {
     const auto position = stored_.position(read);
@@ -1084,7 +1085,9 @@ void Desk::refuse_event(const Reply& reply, Admission why) {
 // that it sees all that came before.
 void Desk::run(Query q) {
   q.asked = worker_->now();
-  if (member_ != nullptr && !office_.cluster->processor()) {
+  if (member_ != nullptr && !office_.cluster->takes(sku_id(q.sku.view()))) {
+    // A stream cannot be passed on.
+    if (q.kind == Query::Kind::events) return too_late(q.origin, q.ticket);
     // A processor that is behind would not know of a purchase that another node has answered.
     Query asked = q;
     const Availability* sale = find_sale(q.sku);
@@ -1115,6 +1118,16 @@ bool Desk::come_to(const Query& q) const {
 steady_clock::time_point Desk::knows_until(const SkuName& sku) const {
   if (member_ == nullptr) return steady_clock::time_point::max();
   return office_.cluster->knows_until(sku_id(sku.view()));
+}
+
+// Whether other processors have the sale's store and streams, and not this one; then it says so.
+bool Desk::elsewhere(http::Ticket t, const SkuName& sku) {
+  if (member_ == nullptr || !office_.cluster->processor() ||
+      office_.cluster->takes(sku_id(sku.view()))) {
+    return false;
+  }
+  too_late(index_, t);
+  return true;
 }
 
 // There is no sale of that name here. Who has heard nothing of the others for a while is not sure.
@@ -1460,10 +1473,11 @@ bool Desk::may_wait(std::uint16_t origin, http::Ticket t, Seq wanted, Seq positi
 void Desk::too_late(std::uint16_t origin, http::Ticket t) {
   // This node is behind; the edge asks another.
   if ((origin & kForwarded) != 0) return member_->drop_forwarded(t);
-  problem(origin, t, 503, "position_not_reached", "Position not reached",
-          "This server is behind others, or the sale has not come to min_seq yet: was that read "
-          "from this sale?",
-          kRetrySoon);
+  problem(
+      origin, t, 503, "position_not_reached", "Position not reached",
+      "This server is behind others, or the sale is kept by others, or it has not come to min_seq "
+      "yet: was that read from this sale?",
+      kRetrySoon);
 }
 
 void Desk::check_waits() {

@@ -228,6 +228,7 @@ class Desk final : public http::Service, public MemberDesk {
   bool come_to(const Query&) const;
   std::chrono::steady_clock::time_point knows_until(const SkuName&) const;
   void unknown_sale(http::Ticket, const SkuName&);
+  bool elsewhere(http::Ticket, const SkuName&);
   void go_on(const Query&);
   void answer_query(const Query&);
   void answer_events(const Query&, const Sale&, PurchaseIndex, SkuId);

@@ -150,6 +150,8 @@ Result<void> add_nats(const ServerConfig& config, Dispatcher& dispatcher) {
 Result<ClusterOptions> cluster_options(const ServerConfig& config) {
   auto credentials = nats_credentials(config);
   if (!credentials) return tl::unexpected(credentials.error());
+  auto takes = cluster::PartitionSet::parse(config.takes, {config.partitions});
+  if (!takes) return fail(Fault::invalid, "--takes: " + takes.error().message);
   std::string name = config.node;
   if (name.empty()) {
     std::array<char, 256> host{};
@@ -164,6 +166,7 @@ Result<ClusterOptions> cluster_options(const ServerConfig& config) {
                                             .megabytes = config.stream_megabytes}},
                         .processor = config.role == NodeRole::processor,
                         .partitions = config.partitions,
+                        .takes = std::move(*takes),
                         .durable_on = config.durable_on,
                         .processors = config.processors,
                         .data = config.data_dir};

@@ -120,6 +120,7 @@ Result<int> run_status(StatusOptions o) {
 struct ReseedOptions {
   std::vector<std::string> directories;
   ClusterShape shape;
+  std::string takes;
   NatsAt nats;
   std::string credentials_file;
   bool yes = false;
@@ -291,7 +292,11 @@ Result<int> run_reseed(ReseedOptions o) {
     sources.push_back(log->get());
     logs.push_back(std::move(*log));
   }
-  const auto plan = plan_reseed(sources, o.shape, std::move(known));
+  auto shape = o.shape;
+  auto takes = cluster::PartitionSet::parse(o.takes, {shape.partitions});
+  if (!takes) return fail(Fault::invalid, "--takes: " + takes.error().message);
+  shape.takes = std::move(*takes);
+  const auto plan = plan_reseed(sources, shape, std::move(known));
   if (!plan) return tl::unexpected(plan.error());
   const auto streams = connect_log_streams(o.nats);
   if (!streams) return tl::unexpected(streams.error());
@@ -386,7 +391,9 @@ void add_reseed(CLI::App& app, int& exit_code) {
   c->add_option("--partitions", o->shape.partitions, "As all nodes have it")
       ->check(CLI::Range(1U, 1024U))
       ->required();
-  c->add_option("--processors", o->shape.processors, "How many the cluster has, up or not")
+  c->add_option("--takes", o->takes,
+                "Only these partitions, such as 0-3,8: those that all of these processors take");
+  c->add_option("--processors", o->shape.processors, "How many take each partition, up or not")
       ->check(CLI::Range(1U, 64U))
       ->required();
   c->add_option("--durable-on", o->shape.durable_on, "As all nodes have it")

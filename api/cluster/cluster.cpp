@@ -112,12 +112,16 @@ Result<std::unique_ptr<Cluster>> Cluster::join(ClusterOptions options, Engine& e
     if (auto ok = self->bus_->hear_origin(m.origin); !ok) return tl::unexpected(ok.error());
   }
   if (auto ok = self->bus_->hear_heartbeats(); !ok) return tl::unexpected(ok.error());
-  if (!self->options_.processor) {
-    if (auto ok = self->bus_->hear_shown(); !ok) return tl::unexpected(ok.error());
-    return self;
+  for (std::uint32_t i = 0; i < spread.count; ++i) {
+    if (!self->takes(PartitionId{i})) ++self->takes_not_;
   }
+  if (self->takes_not_ > 0) {
+    if (auto ok = self->bus_->hear_shown(); !ok) return tl::unexpected(ok.error());
+  }
+  if (!self->options_.processor) return self;
   for (std::uint32_t i = 0; i < spread.count; ++i) {
     const PartitionId p{i};
+    if (!self->takes(p)) continue;
     const PartitionRecord record = self->records_->of(p);
     const auto at = std::max(positions.contains(p) ? positions[p] : Position{}, record.began);
     self->attachments_[p].generation = at.generation;
@@ -134,6 +138,7 @@ Result<std::unique_ptr<Cluster>> Cluster::join(ClusterOptions options, Engine& e
 }
 
 void Cluster::start() {
+  begun_ = steady_clock::now();
   started_ = true;
   keeper_ = std::thread([this] { keep(); });
   if (options_.processor) attacher_ = std::thread([this] { attach_all(); });
@@ -159,9 +164,9 @@ void Cluster::keep() {
   TimePoint next_probe{};
   std::unique_lock lock(mutex_);
   while (!stopping_) {
-    const bool show = !options_.processor &&
-                      (std::exchange(ask_to_show_, false) || steady_clock::now() >= next_show);
-    const bool knows_all = shown_since_.size() == options_.partitions;
+    const bool show =
+        takes_not_ > 0 && (std::exchange(ask_to_show_, false) || steady_clock::now() >= next_show);
+    const bool knows_all = shown_since_.size() == takes_not_;
     lock.unlock();
     const auto now = steady_clock::now();
     if (now >= next_beat) {
@@ -175,7 +180,7 @@ void Cluster::keep() {
     const bool probes = now >= next_probe;
     if (probes) next_probe = now + kProbe;
     for (std::uint32_t i = 0; i < options_.partitions; ++i) {
-      if (options_.processor) watch(PartitionId{i}, probes);
+      if (takes(PartitionId{i})) watch(PartitionId{i}, probes);
       knows_until_[i] = hears_until(PartitionId{i}).time_since_epoch().count();
     }
     lock.lock();
@@ -208,17 +213,18 @@ void Cluster::beat() {
   bus_->publish_heartbeat(bytes);
 
   std::uint32_t rank = 0;
-  std::size_t processors = options_.processor ? 1 : 0;
   for (const Heartbeat& other : alive()) {
-    if (other.processor) ++processors;
-    if (other.processor && other.node.value < me_.value) ++rank;
+    bool beside = false;  // it takes a partition of this one's
     for (const auto& of : other.partitions) {
-      if (of.id.value >= options_.partitions || options_.processor || of.stopped) continue;
-      member_of(of.id).set_generation(of.id, of.position.generation);
+      if (of.id.value >= options_.partitions) continue;
+      beside = beside || takes(of.id);
+      if (!takes(of.id) && !of.stopped) {
+        member_of(of.id).set_generation(of.id, of.position.generation);
+      }
     }
+    if (beside && other.node.value < me_.value) ++rank;
   }
   for (auto& m : members_) m->set_rank(rank);
-  processors_alive_ = processors;
 }
 
 // Of all processors that take a partition one does what one is enough for.
@@ -233,7 +239,7 @@ bool Cluster::first_of(PartitionId p) const {
 Cluster::TimePoint Cluster::hears_until(PartitionId p) const {
   std::size_t others = cluster::enough_to_know(options_.processors, options_.durable_on);
   const auto state = state_of(p);
-  if (options_.processor) {
+  if (takes(p)) {
     if (!state) return {};
     --others;
   }
@@ -242,10 +248,10 @@ Cluster::TimePoint Cluster::hears_until(PartitionId p) const {
   std::vector<TimePoint> sorted;
   {
     const std::scoped_lock lock(mutex_);
-    if (!options_.processor && !shown_since_.contains(p)) return {};
+    if (!takes(p) && !shown_since_.contains(p)) return {};
     for (const auto& [_, peer] : peers_) {
       const auto* of = peer.said.of(p);
-      if (of == nullptr || (options_.processor && of->position > state->position)) continue;
+      if (of == nullptr || (takes(p) && of->position > state->position)) continue;
       TimePoint& last = heard[peer.said.name];
       last = std::max(last, peer.heard);
     }
@@ -268,11 +274,11 @@ std::size_t Cluster::takers_of(PartitionId p) const {
 
 // Whether enough processors for a cut are there just now. Who is cut off from them need not promise
 // anything: it may be alone in hearing nothing.
-bool Cluster::heard_enough() const {
+bool Cluster::heard_enough(PartitionId p) const {
   const auto now = steady_clock::now();
   const std::scoped_lock lock(mutex_);
-  const auto heard = std::count_if(peers_.begin(), peers_.end(), [&](const auto& p) {
-    return p.second.said.processor && now - p.second.heard <= kHears;
+  const auto heard = std::count_if(peers_.begin(), peers_.end(), [&](const auto& peer) {
+    return peer.second.said.of(p) != nullptr && now - peer.second.heard <= kHears;
   });
   return 1 + static_cast<std::size_t>(heard) >=
          cluster::enough_to_know(options_.processors, options_.durable_on);
@@ -399,7 +405,7 @@ void Cluster::change_stream(PartitionId p, const cluster::Follower::State& s, co
     return;
   }
   const bool crossed = replicated(next) && now - a.next.since > kBridge && first_of(p);
-  if (!s.promised() && (!s.promises.empty() || (((silent && heard_enough()) || crossed) &&
+  if (!s.promised() && (!s.promises.empty() || (((silent && heard_enough(p)) || crossed) &&
                                                 passed(change.suspected, kSuspectAgain)))) {
     if (!remember(p, {std::max(next, s.promised_for), s.began, {}, s.cuts})) return;
     spdlog::info("Partition {}: {}; it will go on with the next one", p.value,
@@ -422,7 +428,10 @@ void Cluster::change_stream(PartitionId p, const cluster::Follower::State& s, co
     return;
   }
   // Those that are there are waited for: what they have is not cut off then.
-  if ((s.promises.size() >= processors_alive_ || now - change.enough > kGrace) &&
+  const auto others = alive();
+  const auto beside = static_cast<std::size_t>(std::count_if(
+      others.begin(), others.end(), [&](const Heartbeat& h) { return h.of(p) != nullptr; }));
+  if ((s.promises.size() > beside || now - change.enough > kGrace) &&
       passed(change.cut, kSayAgain)) {
     cluster::append_cut(bytes, {p, next});
     bus_->publish_message(p, next, bytes);
@@ -455,6 +464,28 @@ void Cluster::attach(PartitionId p) {
   std::string server_next;
   const auto next = static_cast<std::uint16_t>(generation + 1);
   const Position others = furthest_of_others(p);
+  const auto report = [&](const Result<std::string>& done, bool of_next) {
+    const std::scoped_lock lock(mutex_);
+    Attachment& a = attachments_[p];
+    if (a.generation != generation) return;
+    Consumer& c = of_next ? a.next : a.now;
+    if (done) {
+      if (!std::exchange(c.attached, true)) c.since = steady_clock::now();
+      c.was = true;
+      c.server = *done;
+    }
+    if (of_next) return;
+    const std::string trouble = done ? "" : done.error().message;
+    if (!trouble.empty() && trouble != a.trouble) {
+      spdlog::warn("Partition {} waits: {}", p.value, trouble);
+    }
+    a.trouble = trouble;
+  };
+  if (!taken_.contains(p)) {
+    if (now - begun_ < kHears) return;
+    if (auto ok = has_place(p); !ok) return report(tl::unexpected(ok.error()), false);
+    taken_.insert(p);
+  }
   {
     const std::scoped_lock lock(mutex_);
     if (stopping_) return;
@@ -494,23 +525,6 @@ void Cluster::attach(PartitionId p) {
     // Which parts them.
     wants_next = wants_next || (one && replicated(generation) && state->promises.empty());
   }
-  const auto report = [&](const Result<std::string>& done, bool of_next) {
-    const std::scoped_lock lock(mutex_);
-    Attachment& a = attachments_[p];
-    if (a.generation != generation) return;
-    Consumer& c = of_next ? a.next : a.now;
-    if (done) {
-      if (!std::exchange(c.attached, true)) c.since = steady_clock::now();
-      c.was = true;
-      c.server = *done;
-    }
-    if (of_next) return;
-    const std::string trouble = done ? "" : done.error().message;
-    if (!trouble.empty() && trouble != a.trouble) {
-      spdlog::warn("Partition {} waits: {}", p.value, trouble);
-    }
-    a.trouble = trouble;
-  };
   if (!wants_next && !wants_now) return;
   if (auto ok = bus_->available(); !ok) {
     if (wants_now) report(tl::unexpected(ok.error()), false);
@@ -518,6 +532,19 @@ void Cluster::attach(PartitionId p) {
   }
   if (wants_next) report(attach_next(p, next), true);
   if (wants_now) report(attach_now(p), false);
+}
+
+// Whether this process may begin to take a partition: of more processors than are counted on,
+// `durable_on` would not be more than half.
+Result<void> Cluster::has_place(PartitionId p) const {
+  std::set<std::string> names;
+  for (const Heartbeat& h : alive()) {
+    if (h.of(p) != nullptr && h.name != options_.bus.name) names.insert(h.name);
+  }
+  if (names.size() < options_.processors) return {};
+  return fail(Fault::busy, fmt::format("{} other processors take it already, which is as many as "
+                                       "--processors says: one of them has to be stopped first",
+                                       names.size()));
 }
 
 // The stream that this partition goes on with when its own is silent.
@@ -774,7 +801,7 @@ void Cluster::on_query(PartitionId p, std::span<const std::byte> bytes, std::str
   const auto state = state_of(p);
   if (!state || !state->stopped.empty() || state->position < furthest_of_others(p)) return;
   // So does who is cut off from them.
-  if (!heard_enough()) return;
+  if (!heard_enough(p)) return;
   member_of(p).asked(bytes, reply_to);
 }
 void Cluster::on_reply(NodeId origin, std::uint64_t n, std::span<const std::byte> bytes) {
@@ -784,12 +811,15 @@ void Cluster::on_reply(NodeId origin, std::uint64_t n, std::span<const std::byte
 void Cluster::on_shown(std::span<const std::byte> bytes) {
   if (const auto all = parse_all_shown(bytes)) {
     const std::scoped_lock lock(mutex_);
-    shown_.insert(all->begin(), all->end());
-    shown_since_.insert(all->begin(), all->end());
+    for (const PartitionId p : *all) {
+      if (p.value >= options_.partitions || takes(p)) continue;
+      shown_.insert(p);
+      shown_since_.insert(p);
+    }
     return;
   }
   auto shown = parse_shown(bytes);
-  if (!shown) return;
+  if (!shown || takes(shown->look.sku)) return;
   // What one processor had alone is taken back when it goes over to the others' next stream.
   std::uint16_t& generation = shown_in_[shown->look.sku];
   if (shown->generation < generation) return;
@@ -807,14 +837,17 @@ void Cluster::on_show() {
 
 void Cluster::on_lacks(std::span<const std::byte> bytes) {
   const auto lacks = parse_lacks(bytes);
-  if (lacks && lacks->node != me_ && lacks->partition.value < options_.partitions) {
+  if (lacks && lacks->node != me_ && lacks->partition.value < options_.partitions &&
+      takes(lacks->partition)) {
     member_of(lacks->partition).lacked(*lacks);
   }
 }
 
 void Cluster::on_has(std::span<const std::byte> bytes) {
   const auto m = parse_has(bytes);
-  if (m && m->partition.value < options_.partitions) member_of(m->partition).lent(*m);
+  if (m && m->partition.value < options_.partitions && takes(m->partition)) {
+    member_of(m->partition).lent(*m);
+  }
 }
 
 void Cluster::on_unstored(PartitionId p) {
@@ -893,7 +926,7 @@ std::string Cluster::why_not_ready() const {
   {
     const std::scoped_lock lock(mutex_);
     if (!up_) return "NATS is not connected";
-    if (!options_.processor && shown_.size() < options_.partitions) {
+    if (shown_.size() < takes_not_) {
       return "it does not know the sales yet";
     }
     // It may be cut off, which its connection notices later.
@@ -904,7 +937,7 @@ std::string Cluster::why_not_ready() const {
   for (std::uint32_t i = 0; i < options_.partitions; ++i) {
     const PartitionId p{i};
     std::size_t processors = 0;
-    if (options_.processor) {
+    if (takes(p)) {
       const auto state = state_of(p);
       if (!state) return fmt::format("partition {} has not begun", i);
       if (!state->stopped.empty()) {

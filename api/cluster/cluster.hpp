@@ -23,6 +23,7 @@
 #include "api/cluster/figures.hpp"
 #include "api/cluster/member.hpp"
 #include "api/cluster/partition_records.hpp"
+#include "core/cluster/partition_set.hpp"
 #include "core/engine/engine.hpp"
 
 namespace fairsale::api {
@@ -31,8 +32,9 @@ struct ClusterOptions {
   BusOptions bus;
   bool processor = false;
   std::uint32_t partitions = 4;  // a multiple of the workers; the same on all nodes
+  cluster::PartitionSet takes;   // of a processor
   std::size_t durable_on = 2;    // processors
-  std::size_t processors = 3;    // there are; the same on all nodes
+  std::size_t processors = 3;    // that take each partition; the same on all nodes
   std::filesystem::path data;    // of a processor
   // Has the process end and start again; for any thread, returns at once. Empty: it cannot.
   std::function<void()> begin_anew;
@@ -53,6 +55,8 @@ class Cluster final : public BusListener {
 
   Member& member(std::size_t desk) { return *members_[desk]; }
   bool processor() const { return options_.processor; }
+  // Whether this is a processor of that SKU's partition. What it is not it is an edge of.
+  bool takes(SkuId sku) const { return takes(cluster::Partitions{options_.partitions}.of(sku)); }
   // Whatever of a SKU was acknowledged before that is known here, and not only on its way: enough
   // processors have said since that they know no more of its partition (an edge: enough have
   // spoken, who show it what they know before). A moment ago, as long as the cluster is whole.
@@ -126,6 +130,9 @@ class Cluster final : public BusListener {
   };
 
   Cluster(ClusterOptions, AvailabilityBoard&, const EventLog*);
+  bool takes(cluster::PartitionId p) const {
+    return options_.processor && options_.takes.contains(p);
+  }
   Member& member_of(cluster::PartitionId p) { return *members_[p.value % members_.size()]; }
   Member* member_of(cluster::NodeId origin);
   void keep();
@@ -137,6 +144,7 @@ class Cluster final : public BusListener {
   void change_stream(cluster::PartitionId, const cluster::Follower::State&, const Attachment&);
   void attach_all();
   void attach(cluster::PartitionId);
+  Result<void> has_place(cluster::PartitionId) const;
   // Both return the server that delivers, as Bus::follow().
   Result<std::string> attach_now(cluster::PartitionId);
   Result<std::string> attach_next(cluster::PartitionId, std::uint16_t generation);
@@ -158,7 +166,7 @@ class Cluster final : public BusListener {
     return options_.bus.streams.replicas > 1 && !is_bridge(generation);
   }
   std::vector<Heartbeat> alive() const;
-  bool heard_enough() const;
+  bool heard_enough(cluster::PartitionId) const;
   std::size_t takers_of(cluster::PartitionId) const;
   bool first_of(cluster::PartitionId) const;
   std::optional<cluster::Follower::State> state_of(cluster::PartitionId) const;
@@ -185,9 +193,11 @@ class Cluster final : public BusListener {
   std::map<cluster::PartitionId, Attachment> attachments_;
   std::atomic<std::uint64_t> run_{0};  // of consumers
   std::atomic<bool> started_{false};
+  TimePoint begun_{};
   std::vector<std::atomic<TimePoint::rep>> knows_until_;  // by partition
-  std::size_t processors_alive_ = 0;                      // the keeper's
-  // Of the attacher: the last generation whose stream was removed.
+  std::size_t takes_not_ = 0;                             // partitions
+  // Of the attacher: what it has begun to take; and the last generation whose stream was removed.
+  std::set<cluster::PartitionId> taken_;
   std::map<cluster::PartitionId, std::uint16_t> removed_;
   std::thread keeper_;
   std::thread attacher_;

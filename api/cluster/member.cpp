@@ -461,6 +461,7 @@ void Member::tick() {
   shard_.take_overdue(Duration{kRankDelay.value * rank_.load()}, kTickPatience, overdue_);
   for (const SkuId sku : overdue_) {
     const PartitionId p = options_.partitions.of(sku);
+    if (!follower_.partitions().contains(p)) continue;  // its log once had that one
     builder_.begin(sku, NodeId{0});
     builder_.add(TimePassed{});
     (void)bus_.publish_batch(p, generations_[p.value], options_.origin, BatchNumber{0},
@@ -492,10 +493,10 @@ void Member::show(MemberDesk& desk) {
     }
     it = to_show_.erase(it);
     const auto look = desk.look_of(sku);
-    if (look == nullptr) continue;
+    const auto of = follower_.partitions().find(options_.partitions.of(sku));
+    if (look == nullptr || of == follower_.partitions().end()) continue;
     message_.clear();
-    const auto& s = follower_.partitions().at(options_.partitions.of(sku));
-    append_shown(message_, s.position.generation, *look);
+    append_shown(message_, of->second.position.generation, *look);
     bus_.publish_shown(message_);
     shown_[sku] = now;
     ++sent;

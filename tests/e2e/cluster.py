@@ -128,25 +128,27 @@ class NatsServers:
 
 
 class Cluster:
-    """Processors and edges at the given NATS. All have the same secrets."""
+    """Processors and edges at the given NATS. All have the same secrets. `takes` names the partitions of
+    each processor, when not all take all, of which `copies` take each."""
 
     def __init__(self, programs, nats, processors=3, edges=2, partitions=2, durable_on=2,
-                 replicas=3, options=()):
+                 replicas=3, options=(), takes=None, copies=None):
         common = ["--partitions", str(partitions), "--processors",
-                  str(processors), "--durable-on", str(durable_on), "--stream-replicas", str(replicas), "--customer-rate", "0",
+                  str(copies or processors), "--durable-on", str(durable_on), "--stream-replicas", str(replicas), "--customer-rate", "0",
                   "--address-rate", "0", *options]
         self.nats = nats
         self.partitions = partitions
         self.programs, self.common = programs, common
         self.processors, self.edges = [], []
         for i in range(processors):
-            self.processors.append(self._node("processor", f"p{i}"))
+            own = ("--takes", takes[i]) if takes else ()
+            self.processors.append(self._node("processor", f"p{i}", *own))
         for i in range(edges):
             self.edges.append(self._node("edge", f"e{i}"))
 
-    def _node(self, role, name):
+    def _node(self, role, name, *own):
         node = Server(self.programs, "--role", role, "--node", name, "--nats",
-                      self.nats.url_for(name), *self.common)
+                      self.nats.url_for(name), *self.common, *own)
         node.port, = free_ports(1)
         for first in self.processors[:1]:
             for secret in ("operator-token", "shop-token", "customer-key"):
@@ -158,6 +160,11 @@ class Cluster:
         """Beside the others, while they serve."""
         self.edges.append(self._node("edge", f"e{len(self.edges)}"))
         return self.edges[-1].start()
+
+    def another_processor(self, *own):
+        """Under a new name."""
+        self.processors.append(self._node("processor", f"p{len(self.processors)}", *own))
+        return self.processors[-1].start()
 
     @staticmethod
     def lose_disk(processor):

@@ -1,5 +1,6 @@
 """A cluster of real processes: what clients see of it, and that all processors have one log."""
 
+import json
 import os
 import random
 import signal
@@ -105,6 +106,60 @@ class Clusters(Case):
             for p in others:
                 p.process.send_signal(signal.SIGCONT)
             eventually("it is certain again", lambda: answers(a) == [404, 404, 404])
+
+    def test_each_processor_takes_what_it_is_told_and_serves_clients_of_all_sales(self):
+        with NatsServers() as nats, \
+                Cluster(self.programs, nats, processors=5, copies=3,
+                        takes=("0", "0", "0-1", "1", "1")) as c:
+            edge = c.edges[0]
+            sales = sorted(("tour", OTHER), key=lambda sku: sku_id(sku) % 2)  # by partition
+            for sku in sales:
+                edge.open_sale(sku, hold_seconds=60)
+            def ready():
+                return [n for n in c.all() if n.process is not None and
+                        n.request("GET", "/readyz").status == 200]
+            def buy_everywhere(key):
+                for sku in sales:
+                    for node in ready():
+                        bought = node.buy(sku, f"c{node.port}-{key}", key)
+                        self.assertEqual(bought.status, 201, bought)
+                        path = f"/v1/purchases/{bought.json['purchase']}"
+                        for asked in (node, edge):
+                            reply = asked.request("GET", path, asked.shop)
+                            self.assertEqual(reply.json["status"], "reserved", reply)
+            buy_everywhere("k0")
+            for p in (c.processors[0], c.processors[4]):
+                p.kill()
+            buy_everywhere("k1")
+            # Another takes the place of one, which is in vain when it comes back.
+            spare = c.another_processor("--takes", "0")
+            c.processors[0].launch()
+            c.processors[0].await_listening()
+            eventually("it has no place", lambda: b"3 other processors take it" in
+                       c.processors[0].request("GET", "/readyz").body)
+            buy_everywhere("k2")
+            self.assertEqual(spare.stop(), 0)
+            c.processors.remove(spare)
+            spare.__exit__(None, None, None)
+            eventually("it has a place",
+                       lambda: c.processors[0].request("GET", "/readyz").status == 200)
+            c.processors[4].start()
+            for sku in sales:
+                c.settled(sku)
+            c.next_streams_ready()
+            # A store is where the log is.
+            for p, orders in zip(c.processors, ((200, 503), (200, 503), (200, 200), (503, 200),
+                                                (503, 200))):
+                self.assertEqual(tuple(p.request("GET", f"/v1/sales/{sku}/orders", p.shop).status
+                                       for sku in sales), orders)
+            edge.tool("cluster", "status", *(s.url for s in c.all()), "--token-file",
+                      edge.path("operator-token"))
+            for p in c.processors:
+                self.assertEqual(p.stop(), 0)
+            first, second = ({sku} for sku in sales)
+            for p, has in zip(c.processors, (first, first, first | second, second, second)):
+                audit = json.loads(p.tool("audit", p.data, "--json"))
+                self.assertEqual({s["sku"] for s in audit["sales"]}, has)
 
     def test_time_passes_though_nobody_comes(self):
         with NatsServers() as nats, Cluster(self.programs, nats) as c:

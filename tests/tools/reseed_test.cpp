@@ -17,7 +17,7 @@ using cluster::Position;
 using testing::attempt;
 using testing::scheduled;
 
-constexpr ClusterShape kThree{.partitions = 2, .processors = 3, .durable_on = 2};
+const ClusterShape kThree{.partitions = 2, .processors = 3, .durable_on = 2};
 
 // A processor's logs, written block by block as messages of a stream.
 struct Processor {
@@ -93,6 +93,26 @@ TEST_F(Reseed, GivesShorterCopiesTheBlocksThatTheyLackAsTheyAre) {
   EXPECT_EQ(bring_all_up(*again)->events, 0u);
 }
 
+TEST_F(Reseed, LeavesPartitionsAsTheyAreThatItIsNotToldOf) {
+  a.sell("tour", 1, 3);
+  b.sell("tour", 1, 1);
+  const auto own = cluster::Partitions{2}.of(sku_id("tour"));
+  const char* const other = sku_id("demo").value % 2 == own.value ? "fair" : "demo";
+  ASSERT_NE(cluster::Partitions{2}.of(sku_id(other)), own);
+  c.sell(other, 1, 2);  // the only one that takes it
+  ClusterShape shape = kThree;
+  shape.takes = *cluster::PartitionSet::parse(std::to_string(own.value), {2});
+  const auto p = plan(3, shape);
+  ASSERT_TRUE(p) << p.error().message;
+  ASSERT_EQ(p->partitions.size(), 1U);
+  EXPECT_EQ(p->partitions[0].id, own);
+  const auto done = bring_all_up(*p);
+  ASSERT_TRUE(done) << done.error().message;
+  EXPECT_EQ(b.blocks("tour"), a.blocks("tour"));
+  EXPECT_EQ(c.blocks("tour"), a.blocks("tour"));
+  EXPECT_TRUE(a.blocks(other).empty());
+}
+
 TEST_F(Reseed, RefusesWhenWhatWasAcknowledgedMayBeElsewhere) {
   a.sell("tour", 1, 3);
   const auto p = plan(1);
@@ -100,7 +120,7 @@ TEST_F(Reseed, RefusesWhenWhatWasAcknowledgedMayBeElsewhere) {
   EXPECT_EQ(p.error().fault, Fault::invalid);
   EXPECT_NE(p.error().message.find("bring at least 2"), std::string::npos) << p.error().message;
   EXPECT_TRUE(plan(2));
-  for (const ClusterShape wrong : {ClusterShape{2, 3, 1}, {2, 3, 4}, {2, 2, 2}}) {
+  for (const ClusterShape& wrong : {ClusterShape{2, 3, 1}, {2, 3, 4}, {2, 2, 2}}) {
     EXPECT_FALSE(plan(3, wrong)) << wrong.processors << ' ' << wrong.durable_on;
   }
 }

@@ -86,7 +86,7 @@ Result<ReseedPlan> plan_reseed(std::span<const EventLog* const> logs, const Clus
     return tl::unexpected(enough.error());
   }
 
-  ReseedPlan plan;
+  ReseedPlan plan{.shape = shape};
   plan.apart.resize(logs.size());
   const cluster::Partitions spread{shape.partitions};
   std::map<SkuId, std::vector<Head>> heads;
@@ -95,7 +95,7 @@ Result<ReseedPlan> plan_reseed(std::span<const EventLog* const> logs, const Clus
     const auto own = logs[i]->heads();
     if (!own) return tl::unexpected(own.error());
     for (const SkuHead& h : *own) {
-      if (h.head.seq.value == 0) continue;
+      if (h.head.seq.value == 0 || !shape.takes.contains(spread.of(h.sku))) continue;
       auto& all = heads[h.sku];
       all.resize(logs.size());
       all[i] = h.head;
@@ -116,6 +116,7 @@ Result<ReseedPlan> plan_reseed(std::span<const EventLog* const> logs, const Clus
     plan.sales.push_back(std::move(*sale));
   }
   for (std::uint32_t i = 0; i < shape.partitions; ++i) {
+    if (!shape.takes.contains(PartitionId{i})) continue;
     const std::uint64_t skus = digests[i].skus();
     plan.partitions.push_back({.id = PartitionId{i},
                                .furthest = furthest[PartitionId{i}],
@@ -140,8 +141,11 @@ Result<CopyReport> bring_up(std::span<EventLog* const> logs, const ReseedPlan& p
     }
     if (auto ok = out.finish(); !ok) return tl::unexpected(ok.error());
     logs[i]->settle();
-    const auto heads = logs[i]->heads();
+    auto heads = logs[i]->heads();
     if (!heads) return tl::unexpected(heads.error());
+    std::erase_if(*heads, [&](const SkuHead& h) {
+      return !plan.shape.takes.contains(cluster::Partitions{plan.shape.partitions}.of(h.sku));
+    });
     const auto as_planned = [](const SkuHead& h, const SalePlan& s) {
       return h.sku == s.sku && h.head == s.head;
     };

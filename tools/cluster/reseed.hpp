@@ -13,14 +13,16 @@
 
 #include "api/cluster/log_streams.hpp"
 #include "core/cluster/agreement.hpp"
+#include "core/cluster/partition_set.hpp"
 #include "core/log/copy_log.hpp"
 
 namespace fairsale::cli {
 
 struct ClusterShape {
   std::uint32_t partitions = 1;
-  std::size_t processors = 0;
+  std::size_t processors = 0;  // that take each partition
   std::size_t durable_on = 0;
+  cluster::PartitionSet takes{};  // those looked at; the others stay as they are
 };
 
 // Of one processor's log of a sale, beside the log that is gone on with.
@@ -49,9 +51,10 @@ struct PartitionPlan {
 };
 
 struct ReseedPlan {
-  std::vector<SalePlan> sales;            // by SKU
-  std::vector<PartitionPlan> partitions;  // all of them
-  std::vector<bool> apart;                // copies that have parted from a log that is chosen
+  ClusterShape shape;
+  std::vector<SalePlan> sales{};            // by SKU
+  std::vector<PartitionPlan> partitions{};  // all that are taken
+  std::vector<bool> apart{};                // copies that have parted from a log that is chosen
 };
 
 // `logs` are of different processors. `known` is the furthest position of each partition that is
