@@ -1,6 +1,7 @@
 #include "api/cluster/cluster.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <openssl/rand.h>
 #include <spdlog/spdlog.h>
 
@@ -36,18 +37,22 @@ constexpr milliseconds kNeverFollowed{12'000};  // likewise, since the start
 constexpr milliseconds kFirstWord{750};
 constexpr milliseconds kLookForWord{20};
 constexpr milliseconds kSuspectAgain{10'000};
+constexpr milliseconds kTryNext{500};
 constexpr milliseconds kBridge{3'000};  // that the stream behind a bridge is ready
 constexpr milliseconds kWarnAgain{1'000};
 constexpr milliseconds kSayAgain{400};
 constexpr milliseconds kAskAgain{100};
+constexpr milliseconds kWarnOfTooMany{5'000};
 constexpr milliseconds kLookAgain{5'000};  // at who leads streams
 constexpr milliseconds kGrace{1'000};      // for promises, once there are enough
 constexpr int kPlacements = 12;            // tries
+constexpr std::size_t kPast = 4;           // heartbeats of another
 constexpr std::uint16_t kKeptGenerations = 5;
 constexpr int kRemovedAgain = 16;  // generations
 constexpr milliseconds kTryAgain{300};
 constexpr milliseconds kSure{3'000};  // that a stream is not what it was
 constexpr milliseconds kShowAgain{10'000};
+constexpr milliseconds kWaitForAll{10'000};  // partitions, of an edge that begins
 
 NodeId random_node() {
   std::uint64_t n = 0;
@@ -181,7 +186,10 @@ void Cluster::keep() {
     if (probes) next_probe = now + kProbe;
     for (std::uint32_t i = 0; i < options_.partitions; ++i) {
       if (takes(PartitionId{i})) watch(PartitionId{i}, probes);
-      knows_until_[i] = hears_until(PartitionId{i}).time_since_epoch().count();
+      // What is known stays so. An edge begins anew when it may have missed what was shown.
+      const auto until = hears_until(PartitionId{i}).time_since_epoch().count();
+      knows_until_[i] =
+          until == 0 && !takes(PartitionId{i}) ? 0 : std::max(until, knows_until_[i].load());
     }
     lock.lock();
     stopping_now_.wait_for(lock, kKeep, [&] { return stopping_; });
@@ -250,10 +258,15 @@ Cluster::TimePoint Cluster::hears_until(PartitionId p) const {
     const std::scoped_lock lock(mutex_);
     if (!takes(p) && !shown_since_.contains(p)) return {};
     for (const auto& [_, peer] : peers_) {
-      const auto* of = peer.said.of(p);
-      if (of == nullptr || (takes(p) && of->position > state->position)) continue;
-      TimePoint& last = heard[peer.said.name];
-      last = std::max(last, peer.heard);
+      for (const auto& [when, partitions] : peer.past) {
+        const bool knows = std::any_of(partitions.begin(), partitions.end(), [&](const auto& of) {
+          return of.id == p && (!takes(p) || of.position <= state->position);
+        });
+        if (!knows) continue;
+        TimePoint& last = heard[peer.said.name];
+        last = std::max(last, when);
+        break;
+      }
     }
     sorted.reserve(heard.size());
     for (const auto& [_, last] : heard) sorted.push_back(last);
@@ -330,7 +343,25 @@ void Cluster::watch(PartitionId p, bool probes) {
     bus_->probe(p, now.generation);
     bus_->probe(p, static_cast<std::uint16_t>(now.generation + 1));
   }
+  warn_of_too_many(p);
   change_stream(p, *state, now);
+}
+
+// Of more processors than are counted on, `durable_on` is not more than half.
+void Cluster::warn_of_too_many(PartitionId p) {
+  Change& change = changes_[p];
+  const auto now = steady_clock::now();
+  if (now - change.warned_of_too_many < kWarnOfTooMany) return;
+  std::set<std::string> names{options_.bus.name};
+  for (const Heartbeat& h : alive()) {
+    if (h.of(p) != nullptr) names.insert(h.name);
+  }
+  if (names.size() <= options_.processors) return;
+  change.warned_of_too_many = now;
+  spdlog::critical(
+      "Partition {} is taken by {} processors ({}), and --processors is {}: stop one at once, what "
+      "is acknowledged is not safe",
+      p.value, names.size(), fmt::join(names, ", "), options_.processors);
 }
 
 // Returns after fsync; false when it failed, which was told.
@@ -404,7 +435,20 @@ void Cluster::change_stream(PartitionId p, const cluster::Follower::State& s, co
     }
     return;
   }
-  const bool crossed = replicated(next) && now - a.next.since > kBridge && first_of(p);
+  // Whoever leaves a bridge does so of its own accord, so the next stream has to have stored
+  // something just now: one without enough replicas speaks, and stores nothing.
+  bool crossed = false;
+  if (replicated(next) && !s.promised() && first_of(p)) {
+    if (passed(change.tried_next, kTryNext)) {
+      bus_->publish_message(p, next, std::as_bytes(std::span(cluster::kNothing)));
+    }
+    // Not what a consumer that begins anew reads again.
+    if (s.next_read > change.next_read) {
+      change.next_read = s.next_read;
+      change.next_stored = now;
+    }
+    crossed = now - a.next.since > kBridge && now - change.next_stored < 2 * kTryNext;
+  }
   if (!s.promised() && (!s.promises.empty() || (((silent && heard_enough(p)) || crossed) &&
                                                 passed(change.suspected, kSuspectAgain)))) {
     if (!remember(p, {std::max(next, s.promised_for), s.began, {}, s.cuts})) return;
@@ -481,11 +525,6 @@ void Cluster::attach(PartitionId p) {
     }
     a.trouble = trouble;
   };
-  if (!taken_.contains(p)) {
-    if (now - begun_ < kHears) return;
-    if (auto ok = has_place(p); !ok) return report(tl::unexpected(ok.error()), false);
-    taken_.insert(p);
-  }
   {
     const std::scoped_lock lock(mutex_);
     if (stopping_) return;
@@ -532,19 +571,6 @@ void Cluster::attach(PartitionId p) {
   }
   if (wants_next) report(attach_next(p, next), true);
   if (wants_now) report(attach_now(p), false);
-}
-
-// Whether this process may begin to take a partition: of more processors than are counted on,
-// `durable_on` would not be more than half.
-Result<void> Cluster::has_place(PartitionId p) const {
-  std::set<std::string> names;
-  for (const Heartbeat& h : alive()) {
-    if (h.of(p) != nullptr && h.name != options_.bus.name) names.insert(h.name);
-  }
-  if (names.size() < options_.processors) return {};
-  return fail(Fault::busy, fmt::format("{} other processors take it already, which is as many as "
-                                       "--processors says: one of them has to be stopped first",
-                                       names.size()));
 }
 
 // The stream that this partition goes on with when its own is silent.
@@ -867,7 +893,11 @@ void Cluster::on_heartbeat(std::span<const std::byte> bytes) {
   // A processor that was not there before may know sales that this node does not.
   if (h->processor && !peers_.contains(h->node.value)) ask_to_show_ = true;
   if (h->processor) processor_heard_ = now;
-  peers_[h->node.value] = {std::move(*h), now};
+  Peer& peer = peers_[h->node.value];
+  peer.past.emplace_front(now, h->partitions);
+  if (peer.past.size() > kPast) peer.past.pop_back();
+  peer.said = std::move(*h);
+  peer.heard = now;
 }
 
 void Cluster::on_connection(bool up) {
@@ -934,27 +964,35 @@ std::string Cluster::why_not_ready() const {
       return "it hears nothing of processors";
     }
   }
+  // A processor is judged by what it takes. An edge has work as long as something is served; one
+  // that begins waits for a while for all of it.
+  std::string why;
+  bool serves = false;
   for (std::uint32_t i = 0; i < options_.partitions; ++i) {
     const PartitionId p{i};
-    std::size_t processors = 0;
+    if (options_.processor && !takes(p)) continue;
+    std::size_t processors = takers_of(p);
     if (takes(p)) {
       const auto state = state_of(p);
       if (!state) return fmt::format("partition {} has not begun", i);
       if (!state->stopped.empty()) {
         return fmt::format("partition {} is stopped: {}", i, state->stopped);
       }
-      if (const auto why = why_waits(p); !why.empty()) {
-        return fmt::format("partition {} waits: {}", i, why);
+      if (auto waits = why_waits(p); !waits.empty()) {
+        return fmt::format("partition {} waits: {}", i, waits);
       }
       ++processors;
     }
-    processors += takers_of(p);
-    if (processors < options_.durable_on) {
-      return fmt::format("partition {} has {} processors of the {} that are needed", i, processors,
-                         options_.durable_on);
+    if (processors >= options_.durable_on) {
+      serves = true;
+      continue;
     }
+    why = fmt::format("partition {} has {} processors of the {} that are needed", i, processors,
+                      options_.durable_on);
   }
-  return {};
+  if (why.empty()) served_all_ = true;
+  const bool settled = served_all_ || steady_clock::now() - begun_ > kWaitForAll;
+  return !options_.processor && serves && settled ? std::string{} : why;
 }
 
 ClusterFigures::Partition Cluster::figures_of(PartitionId p,

@@ -9,6 +9,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <deque>
 #include <filesystem>
 #include <functional>
 #include <map>
@@ -95,6 +96,8 @@ class Cluster final : public BusListener {
   struct Peer {
     Heartbeat said;
     TimePoint heard;
+    // What it said of its partitions, the last times, and when: the newest first.
+    std::deque<std::pair<TimePoint, std::vector<Heartbeat::OfPartition>>> past{};
   };
   // One of a partition's streams, as this processor follows it.
   struct Consumer {
@@ -122,11 +125,15 @@ class Cluster final : public BusListener {
     bool told = false;  // that it has stopped
     bool begins_anew = false;
     TimePoint warned{};
+    TimePoint warned_of_too_many{};
     TimePoint suspected{};
     TimePoint promised{};
     TimePoint enough{};  // promises were there
     TimePoint cut{};
     TimePoint asked{};  // for messages that lack
+    TimePoint tried_next{};
+    std::uint64_t next_read = 0;
+    TimePoint next_stored{};
   };
 
   Cluster(ClusterOptions, AvailabilityBoard&, const EventLog*);
@@ -144,7 +151,7 @@ class Cluster final : public BusListener {
   void change_stream(cluster::PartitionId, const cluster::Follower::State&, const Attachment&);
   void attach_all();
   void attach(cluster::PartitionId);
-  Result<void> has_place(cluster::PartitionId) const;
+  void warn_of_too_many(cluster::PartitionId);
   // Both return the server that delivers, as Bus::follow().
   Result<std::string> attach_now(cluster::PartitionId);
   Result<std::string> attach_next(cluster::PartitionId, std::uint16_t generation);
@@ -193,11 +200,11 @@ class Cluster final : public BusListener {
   std::map<cluster::PartitionId, Attachment> attachments_;
   std::atomic<std::uint64_t> run_{0};  // of consumers
   std::atomic<bool> started_{false};
-  TimePoint begun_{};
+  TimePoint begun_{};  // before the threads
+  mutable std::atomic<bool> served_all_{false};
   std::vector<std::atomic<TimePoint::rep>> knows_until_;  // by partition
   std::size_t takes_not_ = 0;                             // partitions
-  // Of the attacher: what it has begun to take; and the last generation whose stream was removed.
-  std::set<cluster::PartitionId> taken_;
+  // Of the attacher: the last generation whose stream was removed.
   std::map<cluster::PartitionId, std::uint16_t> removed_;
   std::thread keeper_;
   std::thread attacher_;

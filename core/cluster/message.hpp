@@ -121,6 +121,9 @@ void append_promise(std::vector<std::byte>& out, const Promise&);
 // Faults as parse_batch().
 Result<Promise> parse_promise(std::span<const std::byte>);
 
+// A message that says nothing and is passed over: who reads it knows that the stream stores.
+inline constexpr std::string_view kNothing = "FSCN";
+
 // In the same stream: the promises before it make the cut, which is the highest position among
 // them. The stream before is taken up to there, and then this one.
 struct Cut {

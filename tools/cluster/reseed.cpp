@@ -173,6 +173,12 @@ Result<NextGeneration> next_generation(LogStreams& streams, const PartitionPlan&
     newest = next;
     has = **bounds;
   }
+  // A partition of which nobody here has anything, and which is in use: other processors take it.
+  if (plan.furthest == Position{} && plan.skus == 0 && newest == 0) {
+    const auto begun = streams.bounds({plan.id, 0});
+    if (!begun) return tl::unexpected(begun.error());
+    if (*begun && (*begun)->last > 0) return NextGeneration{0, true};
+  }
   if (newest > plan.furthest.generation && has.first <= 1) {
     const auto first = streams.message({plan.id, newest}, 1);
     if (!first) return tl::unexpected(first.error());
