@@ -1098,7 +1098,7 @@ void Desk::run(Query q) {
     return;
   }
   if (acts(q.kind) && come_to(q)) return act(q);
-  looks_.push_back(std::move(q));
+  looks_.push_back(q);
 }
 
 // Whether the sale has come to where the query wants it. What is not here may be known to other
@@ -1453,7 +1453,7 @@ void Desk::answer_looks() {
     }
     const Sale* sale = shard_.find(sku_id(q.sku.view()));
     if (may_wait(q.origin, q.ticket, q.min_seq, sale != nullptr ? sale->seq() : Seq{0})) {
-      waits_.push_back(std::move(q));
+      waits_.push_back(q);
     }
   }
   looks_.clear();

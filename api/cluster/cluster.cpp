@@ -42,11 +42,11 @@ constexpr milliseconds kBridge{3'000};  // that the stream behind a bridge is re
 constexpr milliseconds kWarnAgain{1'000};
 constexpr milliseconds kSayAgain{400};
 constexpr milliseconds kAskAgain{100};
-constexpr milliseconds kWarnOfTooMany{5'000};
-constexpr milliseconds kLookAgain{5'000};  // at who leads streams
-constexpr milliseconds kGrace{1'000};      // for promises, once there are enough
-constexpr int kPlacements = 12;            // tries
-constexpr std::size_t kPast = 4;           // heartbeats of another
+constexpr milliseconds kCountAgain{5'000};  // processors
+constexpr milliseconds kLookAgain{5'000};   // at who leads streams
+constexpr milliseconds kGrace{1'000};       // for promises, once there are enough
+constexpr int kPlacements = 12;             // tries
+constexpr std::size_t kPast = 4;            // heartbeats of another
 constexpr std::uint16_t kKeptGenerations = 5;
 constexpr int kRemovedAgain = 16;  // generations
 constexpr milliseconds kTryAgain{300};
@@ -351,13 +351,13 @@ void Cluster::watch(PartitionId p, bool probes) {
 void Cluster::warn_of_too_many(PartitionId p) {
   Change& change = changes_[p];
   const auto now = steady_clock::now();
-  if (now - change.warned_of_too_many < kWarnOfTooMany) return;
+  if (now - change.counted < kCountAgain) return;
+  change.counted = now;
   std::set<std::string> names{options_.bus.name};
   for (const Heartbeat& h : alive()) {
     if (h.of(p) != nullptr) names.insert(h.name);
   }
   if (names.size() <= options_.processors) return;
-  change.warned_of_too_many = now;
   spdlog::critical(
       "Partition {} is taken by {} processors ({}), and --processors is {}: stop one at once, what "
       "is acknowledged is not safe",

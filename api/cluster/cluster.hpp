@@ -125,7 +125,7 @@ class Cluster final : public BusListener {
     bool told = false;  // that it has stopped
     bool begins_anew = false;
     TimePoint warned{};
-    TimePoint warned_of_too_many{};
+    TimePoint counted{};
     TimePoint suspected{};
     TimePoint promised{};
     TimePoint enough{};  // promises were there

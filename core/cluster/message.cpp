@@ -19,12 +19,14 @@ constexpr std::uint16_t kVersion = 1;
 constexpr std::size_t kCrcBytes = 4;
 // magic, version, flags; then, of a batch, SKU, origin, number, what it knows, count and size; of
 // answers, node, number, SKU, position, mark and size.
+constexpr std::size_t kWord = 8;
+constexpr std::size_t kHalf = 4;
 constexpr std::size_t kStartBytes = 8;
-constexpr std::size_t kBatchHeaderBytes = kStartBytes + 5 * 8 + 2 * 4;
-constexpr std::size_t kAnswersHeaderBytes = kStartBytes + 6 * 8 + 4;
-constexpr std::size_t kOpeningBytes = kStartBytes + 2 * 4 + 8 + 32;
-constexpr std::size_t kPromiseBytes = kStartBytes + 2 * 4 + 2 * 8;
-constexpr std::size_t kCutBytes = kStartBytes + 2 * 4;
+constexpr std::size_t kBatchHeaderBytes = kStartBytes + 5 * kWord + 2 * kHalf;
+constexpr std::size_t kAnswersHeaderBytes = kStartBytes + 6 * kWord + kHalf;
+constexpr std::size_t kOpeningBytes = kStartBytes + 2 * kHalf + kWord + 32;
+constexpr std::size_t kPromiseBytes = kStartBytes + 2 * kHalf + 2 * kWord;
+constexpr std::size_t kCutBytes = kStartBytes + 2 * kHalf;
 
 static_assert(kMaxBatchBytes < kMaxBlockBytes - 1024, "a batch fits into a block");
 

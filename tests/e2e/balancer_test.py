@@ -98,6 +98,11 @@ class Shoppers:
             return max(took for begun, took, _ in self.answered if begun + took >= moment)
 
 
+class Crowded(http.server.ThreadingHTTPServer):
+    """None of those who look after it at once is turned away."""
+    request_queue_size = 128
+
+
 class Deaf(http.server.BaseHTTPRequestHandler):
     """A node that is ready, takes requests and never answers them: it closes the connection."""
     asked = []
@@ -124,7 +129,7 @@ class Deaf(http.server.BaseHTTPRequestHandler):
 class Balanced(Case):
     def test_only_what_may_be_sent_twice_is(self):
         with contextlib.ExitStack() as stack:
-            node = stack.enter_context(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Deaf))
+            node = stack.enter_context(Crowded(("127.0.0.1", 0), Deaf))
             stack.callback(node.shutdown)
             threading.Thread(target=node.serve_forever).start()
             place = SimpleNamespace(port=node.server_port, operator="o", shop="s")

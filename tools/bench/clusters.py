@@ -16,10 +16,12 @@ class Cluster(Fairsale):
     """Asked at `port`, its first edge."""
     name = "cluster"
 
-    def __init__(self, bench, skus=1, edges=1, partitions=4, shares=None):
-        """With `shares`, each process of a role gets only so much of a core."""
+    def __init__(self, bench, skus=1, edges=1, partitions=4, shares=None, groups=False):
+        """With `shares`, each process of a role gets only so much of a core. With `groups` each partition
+        has processors of its own."""
         super().__init__(bench, skus)
         self.edges, self.partitions, self.shares = edges, partitions, shares or {}
+        self.groups = partitions if groups else 1
         self.processes = {"nats": [], "processor": [], "edge": []}
         self.ports = {}
 
@@ -35,7 +37,7 @@ class Cluster(Fairsale):
         for server, port in zip(self.processes["nats"], clients):
             server.wait_until(lambda port=port: accepts(port), "nats-server")
         nats = ",".join(f"nats://127.0.0.1:{p}" for p in clients)
-        for role, count in (("processor", PROCESSORS), ("edge", self.edges)):
+        for role, count in (("processor", PROCESSORS * self.groups), ("edge", self.edges)):
             self.ports[role] = free_ports(count)
             for i, port in enumerate(self.ports[role]):
                 self._launch_node(role, i, port, nats)
@@ -51,7 +53,7 @@ class Cluster(Fairsale):
         """As a cluster is that was not started this moment."""
         status, said = self.request("GET", "/v1/cluster", token=self.operator)
         partitions = json.loads(said)["partitions"] if status == 200 else []
-        return len(partitions) == self.partitions and all(
+        return len(partitions) == self.partitions // self.groups and all(
             p["next_ready"] and p["generation"] % 2 == 0 for p in partitions)
 
     def _launch_node(self, role, i, port, nats):
@@ -61,7 +63,8 @@ class Cluster(Fairsale):
         self.processes[role].append(Process(
             [str(self.bench.binaries / "fairsaled"), "--config", str(config), "--role", role,
              "--node", f"{role}{i}", "--nats", nats, "--partitions", str(self.partitions),
-             "--processors", str(PROCESSORS), "--durable-on", "2"],
+             "--processors", str(PROCESSORS), "--durable-on", "2",
+             *(("--takes", str(i % self.groups)) if self.groups > 1 else ())],
             self.directory / f"{role}{i}.log", share=self.shares.get(role)))
 
     def all(self):
@@ -139,6 +142,6 @@ CLUSTERS = {
     # What a layer carries that has little of the machine, so that the others do not hold it up.
     "cluster.slow-e1": clustered(128, shares={"edge": 0.1}),
     "cluster.slow-e2": clustered(128, edges=2, shares={"edge": 0.1}),
-    "cluster.slow-p1": clustered(128, skus=8, partitions=1, shares={"nats": 0.15}),
-    "cluster.slow-p4": clustered(128, skus=8, partitions=4, shares={"nats": 0.15}),
+    "cluster.slow-p1": clustered(128, skus=16, partitions=1, groups=True, shares={"processor": 0.06}),
+    "cluster.slow-p4": clustered(128, skus=16, partitions=4, groups=True, shares={"processor": 0.06}),
 }

@@ -134,7 +134,7 @@ GROUPS = [
         Row("cluster-slow-edges", "purchases, two edges / one, each with a tenth of a core",
             "cluster.slow-e2", peer="cluster.slow-e1"),
         Row("cluster-slow-partitions",
-            "purchases in 8 SKUs, 4 partitions / 1, NATS servers with 0.15 of a core",
+            "purchases in 16 SKUs, 4 partitions / 1, each with 3 processors of 0.06 of a core",
             "cluster.slow-p4", peer="cluster.slow-p1"),
         Row("cluster-batch-256", "purchases in a batch, 256 connections", "cluster.c256", "batch",
             unit=""),
