@@ -37,8 +37,9 @@ constexpr milliseconds kNeverFollowed{12'000};  // likewise, since the start
 constexpr milliseconds kFirstWord{750};
 constexpr milliseconds kLookForWord{20};
 constexpr milliseconds kSuspectAgain{10'000};
-constexpr milliseconds kTryNext{500};
-constexpr milliseconds kBridge{3'000};  // that the stream behind a bridge is ready
+constexpr milliseconds kTryNext{250};
+constexpr milliseconds kStoresAgain{1'000};
+constexpr milliseconds kBridge{6'000};  // that the stream behind a bridge stores
 constexpr milliseconds kWarnAgain{1'000};
 constexpr milliseconds kSayAgain{400};
 constexpr milliseconds kAskAgain{100};
@@ -397,6 +398,24 @@ bool Cluster::begin_without(PartitionId p, const cluster::Follower::State& s) {
   return true;
 }
 
+// Whether the stream behind a bridge has stored all that it was given for a while, and just now.
+// Whoever leaves a bridge does so of its own accord: one without enough replicas speaks, and stores
+// nothing, and after a fault NATS elects leaders again and again.
+bool Cluster::stores(PartitionId p, const cluster::Follower::State& s) {
+  Change& change = changes_[p];
+  const auto now = steady_clock::now();
+  if (now - change.tried_next >= kTryNext) {
+    change.tried_next = now;
+    bus_->publish_message(p, static_cast<std::uint16_t>(s.position.generation + 1),
+                          std::as_bytes(std::span(cluster::kNothing)));
+  }
+  // What a consumer that begins anew reads again was stored before.
+  if (s.next_read <= change.next_read) return false;
+  change.next_read = s.next_read;
+  if (now - std::exchange(change.next_stored, now) > kStoresAgain) change.stores_since = now;
+  return now - change.stores_since > kBridge;
+}
+
 // docs/cluster.md, "When a stream is silent".
 void Cluster::change_stream(PartitionId p, const cluster::Follower::State& s, const Attachment& a) {
   Change& change = changes_[p];
@@ -435,20 +454,7 @@ void Cluster::change_stream(PartitionId p, const cluster::Follower::State& s, co
     }
     return;
   }
-  // Whoever leaves a bridge does so of its own accord, so the next stream has to have stored
-  // something just now: one without enough replicas speaks, and stores nothing.
-  bool crossed = false;
-  if (replicated(next) && !s.promised() && first_of(p)) {
-    if (passed(change.tried_next, kTryNext)) {
-      bus_->publish_message(p, next, std::as_bytes(std::span(cluster::kNothing)));
-    }
-    // Not what a consumer that begins anew reads again.
-    if (s.next_read > change.next_read) {
-      change.next_read = s.next_read;
-      change.next_stored = now;
-    }
-    crossed = now - a.next.since > kBridge && now - change.next_stored < 2 * kTryNext;
-  }
+  const bool crossed = replicated(next) && !s.promised() && first_of(p) && stores(p, s);
   if (!s.promised() && (!s.promises.empty() || (((silent && heard_enough(p)) || crossed) &&
                                                 passed(change.suspected, kSuspectAgain)))) {
     if (!remember(p, {std::max(next, s.promised_for), s.began, {}, s.cuts})) return;

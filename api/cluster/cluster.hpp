@@ -134,6 +134,7 @@ class Cluster final : public BusListener {
     TimePoint tried_next{};
     std::uint64_t next_read = 0;
     TimePoint next_stored{};
+    TimePoint stores_since{};
   };
 
   Cluster(ClusterOptions, AvailabilityBoard&, const EventLog*);
@@ -148,6 +149,7 @@ class Cluster final : public BusListener {
   bool remember(cluster::PartitionId, const PartitionRecord&);
   bool may_take_back(cluster::PartitionId, cluster::Position) const;
   bool begin_without(cluster::PartitionId, const cluster::Follower::State&);
+  bool stores(cluster::PartitionId, const cluster::Follower::State&);
   void change_stream(cluster::PartitionId, const cluster::Follower::State&, const Attachment&);
   void attach_all();
   void attach(cluster::PartitionId);

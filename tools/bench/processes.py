@@ -39,10 +39,10 @@ def run(argv, timeout, **options):
 
 
 class CpuShare:
-    """A control group that gets so much of one core, in turns of 10 ms. Of version 1 or 2; wants root."""
+    """A control group that gets so much of one core, in turns of 20 ms. Of version 1 or 2; wants root."""
 
     def __init__(self, share, pid):
-        root, quota = pathlib.Path("/sys/fs/cgroup"), round(share * 10_000)
+        root, quota = pathlib.Path("/sys/fs/cgroup"), round(share * 20_000)
         one = (root / "cpu/cpu.cfs_quota_us").exists()
         self.group = root / ("cpu" if one else "") / f"fairsale-bench-{pid}"
         try:
@@ -50,10 +50,10 @@ class CpuShare:
                 (root / "cgroup.subtree_control").write_text("+cpu")
             self.group.mkdir()
             if one:
-                (self.group / "cpu.cfs_period_us").write_text("10000")
+                (self.group / "cpu.cfs_period_us").write_text("20000")
                 (self.group / "cpu.cfs_quota_us").write_text(str(quota))
             else:
-                (self.group / "cpu.max").write_text(f"{quota} 10000")
+                (self.group / "cpu.max").write_text(f"{quota} 20000")
             (self.group / "cgroup.procs").write_text(str(pid))
         except OSError as e:
             self.remove()
