@@ -86,8 +86,8 @@ class EventLog {
   // Takes back what SKUs have behind these heads, of which each is where one of its SKU's blocks
   // ends, or empty. Together or not at all; returns after fdatasync. Any other head is refused with
   // Fault::invalid before anything is written; other errors are as of append(). Nobody may read or
-  // append meanwhile. Snapshots from behind a head go first, whatever comes of the rest. For what was
-  // never acknowledged only.
+  // append meanwhile. Snapshots from behind a head go first, whatever comes of the rest. For what
+  // was never acknowledged only.
   virtual Result<void> shorten(std::span<const SkuHead>) {
     return fail(Fault::unsupported, "this log cannot be shortened");
   }
