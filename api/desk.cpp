@@ -1089,12 +1089,11 @@ void Desk::run(Query q) {
     // A stream cannot be passed on.
     if (q.kind == Query::Kind::events) return too_late(q.origin, q.ticket);
     // A processor that is behind would not know of a purchase that another node has answered.
-    Query asked = q;
     const Availability* sale = find_sale(q.sku);
     if (sale != nullptr && q.purchase <= sale->position) {
-      asked.min_seq = std::max(asked.min_seq, q.purchase);
+      q.min_seq = std::max(q.min_seq, q.purchase);
     }
-    if (!member_->forward(asked)) overloaded(q.origin, q.ticket);
+    if (!member_->forward(q)) overloaded(q.origin, q.ticket);
     return;
   }
   if (acts(q.kind) && come_to(q)) return act(q);

@@ -258,6 +258,9 @@ std::uint64_t to_copy(const ReseedPlan& plan) {
 }
 
 Result<int> run_reseed(ReseedOptions o) {
+  auto takes = cluster::PartitionSet::parse(o.takes, {o.shape.partitions});
+  if (!takes) return fail(Fault::invalid, "--takes: " + takes.error().message);
+  o.shape.takes = std::move(*takes);
   if (const std::string wrong = api::wrong_with_nats(o.nats.url); !wrong.empty()) {
     return fail(Fault::invalid, "--nats " + wrong);
   }
@@ -292,11 +295,7 @@ Result<int> run_reseed(ReseedOptions o) {
     sources.push_back(log->get());
     logs.push_back(std::move(*log));
   }
-  auto shape = o.shape;
-  auto takes = cluster::PartitionSet::parse(o.takes, {shape.partitions});
-  if (!takes) return fail(Fault::invalid, "--takes: " + takes.error().message);
-  shape.takes = std::move(*takes);
-  const auto plan = plan_reseed(sources, shape, std::move(known));
+  const auto plan = plan_reseed(sources, o.shape, std::move(known));
   if (!plan) return tl::unexpected(plan.error());
   const auto streams = connect_log_streams(o.nats);
   if (!streams) return tl::unexpected(streams.error());

@@ -277,6 +277,13 @@ Cluster::TimePoint Cluster::hears_until(PartitionId p) const {
   return sorted[others - 1] - kUnderWay;
 }
 
+// How many other processors are there for a partition, whether they get on or not.
+std::size_t Cluster::others_of(PartitionId p) const {
+  const auto others = alive();
+  return static_cast<std::size_t>(std::count_if(
+      others.begin(), others.end(), [&](const Heartbeat& h) { return h.of(p) != nullptr; }));
+}
+
 // How many other processors take a partition: of its stream, as far as they know.
 std::size_t Cluster::takers_of(PartitionId p) const {
   const auto others = alive();
@@ -478,10 +485,7 @@ void Cluster::change_stream(PartitionId p, const cluster::Follower::State& s, co
     return;
   }
   // Those that are there are waited for: what they have is not cut off then.
-  const auto others = alive();
-  const auto beside = static_cast<std::size_t>(std::count_if(
-      others.begin(), others.end(), [&](const Heartbeat& h) { return h.of(p) != nullptr; }));
-  if ((s.promises.size() > beside || now - change.enough > kGrace) &&
+  if ((s.promises.size() > others_of(p) || now - change.enough > kGrace) &&
       passed(change.cut, kSayAgain)) {
     cluster::append_cut(bytes, {p, next});
     bus_->publish_message(p, next, bytes);
@@ -514,23 +518,6 @@ void Cluster::attach(PartitionId p) {
   std::string server_next;
   const auto next = static_cast<std::uint16_t>(generation + 1);
   const Position others = furthest_of_others(p);
-  const auto report = [&](const Result<std::string>& done, bool of_next) {
-    const std::scoped_lock lock(mutex_);
-    Attachment& a = attachments_[p];
-    if (a.generation != generation) return;
-    Consumer& c = of_next ? a.next : a.now;
-    if (done) {
-      if (!std::exchange(c.attached, true)) c.since = steady_clock::now();
-      c.was = true;
-      c.server = *done;
-    }
-    if (of_next) return;
-    const std::string trouble = done ? "" : done.error().message;
-    if (!trouble.empty() && trouble != a.trouble) {
-      spdlog::warn("Partition {} waits: {}", p.value, trouble);
-    }
-    a.trouble = trouble;
-  };
   {
     const std::scoped_lock lock(mutex_);
     if (stopping_) return;
@@ -570,6 +557,23 @@ void Cluster::attach(PartitionId p) {
     // Which parts them.
     wants_next = wants_next || (one && replicated(generation) && state->promises.empty());
   }
+  const auto report = [&](const Result<std::string>& done, bool of_next) {
+    const std::scoped_lock lock(mutex_);
+    Attachment& a = attachments_[p];
+    if (a.generation != generation) return;
+    Consumer& c = of_next ? a.next : a.now;
+    if (done) {
+      if (!std::exchange(c.attached, true)) c.since = steady_clock::now();
+      c.was = true;
+      c.server = *done;
+    }
+    if (of_next) return;
+    const std::string trouble = done ? "" : done.error().message;
+    if (!trouble.empty() && trouble != a.trouble) {
+      spdlog::warn("Partition {} waits: {}", p.value, trouble);
+    }
+    a.trouble = trouble;
+  };
   if (!wants_next && !wants_now) return;
   if (auto ok = bus_->available(); !ok) {
     if (wants_now) report(tl::unexpected(ok.error()), false);
@@ -641,11 +645,7 @@ Result<void> Cluster::make_stream(PartitionId p, Position at) {
                             at.generation, furthest.generation));
   }
   if (at.sequence > 0) return fail(Fault::not_found, "its stream is gone");
-  std::size_t processors = 1;
-  for (const Heartbeat& h : alive()) {
-    if (h.of(p) != nullptr) ++processors;
-  }
-  if (processors < cluster::enough_to_know(options_.processors, options_.durable_on)) {
+  if (1 + others_of(p) < cluster::enough_to_know(options_.processors, options_.durable_on)) {
     return fail(Fault::busy, "it hears of too few processors to know whether it had a stream");
   }
   return bus_->ensure_stream(p, at.generation);
@@ -869,17 +869,14 @@ void Cluster::on_show() {
 
 void Cluster::on_lacks(std::span<const std::byte> bytes) {
   const auto lacks = parse_lacks(bytes);
-  if (lacks && lacks->node != me_ && lacks->partition.value < options_.partitions &&
-      takes(lacks->partition)) {
+  if (lacks && lacks->node != me_ && takes(lacks->partition)) {
     member_of(lacks->partition).lacked(*lacks);
   }
 }
 
 void Cluster::on_has(std::span<const std::byte> bytes) {
   const auto m = parse_has(bytes);
-  if (m && m->partition.value < options_.partitions && takes(m->partition)) {
-    member_of(m->partition).lent(*m);
-  }
+  if (m && takes(m->partition)) member_of(m->partition).lent(*m);
 }
 
 void Cluster::on_unstored(PartitionId p) {
@@ -913,8 +910,9 @@ void Cluster::on_connection(bool up) {
     ask_to_show_ = ask_to_show_ || up;
     shown_since_.clear();
   }
-  if (!started_) return;
-  for (auto& m : members_) m->reconnected();
+  if (started_) {
+    for (auto& m : members_) m->reconnected();
+  }
   if (up) {
     spdlog::info("NATS is back");
   } else {

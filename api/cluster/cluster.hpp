@@ -139,7 +139,7 @@ class Cluster final : public BusListener {
 
   Cluster(ClusterOptions, AvailabilityBoard&, const EventLog*);
   bool takes(cluster::PartitionId p) const {
-    return options_.processor && options_.takes.contains(p);
+    return options_.processor && p.value < options_.partitions && options_.takes.contains(p);
   }
   Member& member_of(cluster::PartitionId p) { return *members_[p.value % members_.size()]; }
   Member* member_of(cluster::NodeId origin);
@@ -176,6 +176,7 @@ class Cluster final : public BusListener {
   }
   std::vector<Heartbeat> alive() const;
   bool heard_enough(cluster::PartitionId) const;
+  std::size_t others_of(cluster::PartitionId) const;
   std::size_t takers_of(cluster::PartitionId) const;
   bool first_of(cluster::PartitionId) const;
   std::optional<cluster::Follower::State> state_of(cluster::PartitionId) const;

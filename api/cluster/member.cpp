@@ -182,6 +182,19 @@ void Member::lose(BatchNumber number, bool sent, MemberDesk& desk) {
   for (const Reply& reply : batch->replies) desk.give_up(reply, sent);
 }
 
+// Those of which it is not known what became of them.
+template <class Which>
+void Member::lose_all(Which&& which, MemberDesk& desk) {
+  std::vector<BatchNumber> lost;
+  for (const auto& [number, batch] : batches_) {
+    if (which(batch)) lost.push_back(BatchNumber{number});
+  }
+  for (const BatchNumber number : lost) {
+    gate_.forget(number);
+    lose(number, true, desk);
+  }
+}
+
 void Member::handle(const Stored& s, MemberDesk& desk) {
   if (s.position) {
     if (const auto it = batches_.find(s.number.value); it != batches_.end()) {
@@ -275,14 +288,7 @@ void Member::lose_broken(MemberDesk& desk) {
   const std::int64_t at = reconnected_at_;
   if (at == broken_until_ || clock_.now().steady < later(Duration{at}, kLostWith)) return;
   broken_until_ = at;
-  std::vector<BatchNumber> lost;
-  for (const auto& [number, batch] : batches_) {
-    if (batch.published.value <= at) lost.push_back(BatchNumber{number});
-  }
-  for (const BatchNumber number : lost) {
-    gate_.forget(number);
-    lose(number, true, desk);
-  }
+  lose_all([&](const Batch& b) { return b.published.value <= at; }, desk);
 }
 
 void Member::handle(const Replied& r, MemberDesk& desk) {
@@ -403,16 +409,10 @@ void Member::follow_generations(MemberDesk& desk) {
   for (std::uint32_t i = 0; i < options_.partitions.count; ++i) {
     const std::uint16_t now = generations_[i];
     if (std::exchange(published_in_[i], now) == now) continue;
-    std::vector<BatchNumber> over;
-    for (const auto& [number, batch] : batches_) {
-      if (options_.partitions.of(batch.sku).value == i && batch.generation < now) {
-        over.push_back(BatchNumber{number});
-      }
-    }
-    for (const BatchNumber number : over) {
-      gate_.forget(number);
-      lose(number, true, desk);
-    }
+    const auto over = [&](const Batch& b) {
+      return options_.partitions.of(b.sku).value == i && b.generation < now;
+    };
+    lose_all(over, desk);
   }
 }
 

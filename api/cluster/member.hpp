@@ -223,6 +223,8 @@ class Member {
   // A batch that is over: the next one of its SKU may go.
   std::optional<Batch> take_back(cluster::BatchNumber);
   void lose(cluster::BatchNumber, bool sent, MemberDesk&);
+  template <class Which>
+  void lose_all(Which&&, MemberDesk&);
   void list(SkuId, Queue&);
   void forget_if_made_up(SkuId, const Queue&);
   void publish(MemberDesk&);

@@ -1,7 +1,6 @@
 // Which partitions a processor takes, as it is told at its start: "0-3,8".
 #pragma once
 
-#include <optional>
 #include <set>
 #include <string_view>
 
@@ -17,7 +16,6 @@ class PartitionSet {
   static Result<PartitionSet> parse(std::string_view, Partitions);
 
   bool contains(PartitionId p) const { return named_.empty() || named_.contains(p); }
-  bool all() const { return named_.empty(); }
 
  private:
   std::set<PartitionId> named_;  // none: all

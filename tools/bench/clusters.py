@@ -79,9 +79,8 @@ class Cluster(Fairsale):
 
     def log(self):
         """How many events and blocks a processor has written."""
-        self.port = self.ports["processor"][0]
-        text = self.request("GET", "/metrics", token=self.operator)[1].decode()
-        self.port = self.ports["edge"][0]
+        text = at(self, self.ports["processor"][0]).request(
+            "GET", "/metrics", token=self.operator)[1].decode()
         return [float(re.search(rf"^fairsale_log_{what}_total (\S+)", text, re.M)[1])
                 for what in ("events", "blocks")]
 

@@ -95,7 +95,7 @@ Result<ReseedPlan> plan_reseed(std::span<const EventLog* const> logs, const Clus
     const auto own = logs[i]->heads();
     if (!own) return tl::unexpected(own.error());
     for (const SkuHead& h : *own) {
-      if (h.head.seq.value == 0 || !shape.takes.contains(spread.of(h.sku))) continue;
+      if (h.head.seq.value == 0 || !shape.has(h.sku)) continue;
       auto& all = heads[h.sku];
       all.resize(logs.size());
       all[i] = h.head;
@@ -143,9 +143,7 @@ Result<CopyReport> bring_up(std::span<EventLog* const> logs, const ReseedPlan& p
     logs[i]->settle();
     auto heads = logs[i]->heads();
     if (!heads) return tl::unexpected(heads.error());
-    std::erase_if(*heads, [&](const SkuHead& h) {
-      return !plan.shape.takes.contains(cluster::Partitions{plan.shape.partitions}.of(h.sku));
-    });
+    std::erase_if(*heads, [&](const SkuHead& h) { return !plan.shape.has(h.sku); });
     const auto as_planned = [](const SkuHead& h, const SalePlan& s) {
       return h.sku == s.sku && h.head == s.head;
     };

@@ -23,6 +23,8 @@ struct ClusterShape {
   std::size_t processors = 0;  // that take each partition
   std::size_t durable_on = 0;
   cluster::PartitionSet takes{};  // those looked at; the others stay as they are
+
+  bool has(SkuId sku) const { return takes.contains(cluster::Partitions{partitions}.of(sku)); }
 };
 
 // Of one processor's log of a sale, beside the log that is gone on with.
