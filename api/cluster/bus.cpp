@@ -30,6 +30,7 @@ constexpr milliseconds kRequestTimeout{2'000};
 constexpr milliseconds kReconnectWait{100};
 constexpr milliseconds kPingInterval{300};
 constexpr int kPingsOut = 2;  // a server that is silent is left after about a second
+constexpr milliseconds kDestroyAfter{5'000};
 constexpr milliseconds kStreamHeartbeat{250};
 constexpr std::int64_t kNanos = 1'000'000;  // of a millisecond
 constexpr std::int64_t kForgetConsumerAfter = 30'000 * kNanos;
@@ -165,7 +166,6 @@ class NatsBus final : public Bus {
       const auto then = [&](natsStatus next) {
         if (s == NATS_OK) s = next;
       };
-      then(natsOptions_SetTimeout(made, kConnectTimeout.count()));
       then(natsOptions_SetPingInterval(made, kPingInterval.count()));
       then(natsOptions_SetMaxPingsOut(made, kPingsOut));
       then(natsOptions_SetAllowReconnect(made, true));
@@ -186,11 +186,10 @@ class NatsBus final : public Bus {
     jsOptions js;
     jsOptions_Init(&js);
     js.Wait = kRequestTimeout.count();
-    auto client =
-        connect_nats_client(options_.url, options_.credentials, options_.creds_file, set, js);
+    auto client = connect_nats_client(options_.url, options_.credentials, options_.creds_file,
+                                      kConnectTimeout, set, js);
     if (!client) return tl::unexpected(client.error());
-    connection_ = std::move(client->connection);
-    context_ = std::move(client->context);
+    client_.emplace(std::move(*client));
     auto inbox = new_inbox();
     if (!inbox) return tl::unexpected(inbox.error());
     probes_ = std::move(*inbox);
@@ -200,18 +199,18 @@ class NatsBus final : public Bus {
   Result<void> available() override {
     jsAccountInfo* info = nullptr;
     jsErrCode code{};
-    const natsStatus s = js_GetAccountInfo(&info, context_.get(), nullptr, &code);
+    const natsStatus s = js_GetAccountInfo(&info, context(), nullptr, &code);
     jsAccountInfo_Destroy(info);
     if (s != NATS_OK) return nats_failure("it has no leader of its own", s);
     return {};
   }
 
   Result<void> ensure_stream(PartitionId p, std::uint16_t generation) override {
-    return ensure_log_stream(context_.get(), {p, generation}, options_.streams);
+    return ensure_log_stream(context(), {p, generation}, options_.streams);
   }
 
   Result<std::optional<LogStreamBounds>> bounds(PartitionId p, std::uint16_t generation) override {
-    return log_stream_bounds(context_.get(), {p, generation});
+    return log_stream_bounds(context(), {p, generation});
   }
 
   Result<std::string> follow(PartitionId p, Position next, std::uint64_t run) override {
@@ -247,8 +246,7 @@ class NatsBus final : public Bus {
     jsErrCode code{};
     const std::string name = LogStream{p, next.generation}.name();
     jsConsumerInfo* info = nullptr;
-    const natsStatus s =
-        js_AddConsumer(&info, context_.get(), name.c_str(), &config, nullptr, &code);
+    const natsStatus s = js_AddConsumer(&info, context(), name.c_str(), &config, nullptr, &code);
     std::string server;
     if (s == NATS_OK) server = leader_of(info->Cluster);
     jsConsumerInfo_Destroy(info);
@@ -300,7 +298,7 @@ class NatsBus final : public Bus {
     if (natsMsg_Create(&made, subject.c_str(), reply.c_str(), nullptr, 0) != NATS_OK) return;
     const NatsMessagePtr message(made);
     if (natsMsgHeader_Set(made, "Nats-Expected-Stream", "none") == NATS_OK) {
-      (void)natsConnection_PublishMsg(connection_.get(), made);
+      (void)natsConnection_PublishMsg(connection(), made);
     }
   }
 
@@ -314,8 +312,8 @@ class NatsBus final : public Bus {
   Result<std::optional<std::string>> leader(PartitionId p, std::uint16_t generation) override {
     jsStreamInfo* info = nullptr;
     jsErrCode code{};
-    const natsStatus s = js_GetStreamInfo(&info, context_.get(),
-                                          LogStream{p, generation}.name().c_str(), nullptr, &code);
+    const natsStatus s =
+        js_GetStreamInfo(&info, context(), LogStream{p, generation}.name().c_str(), nullptr, &code);
     const NatsStreamInfoPtr kept(info);
     if (s != NATS_OK) return nats_failure("streams cannot be looked at", s);
     if (info->Cluster == nullptr) return std::optional<std::string>{};
@@ -326,27 +324,27 @@ class NatsBus final : public Bus {
     const auto subject =
         fmt::format("$JS.API.STREAM.LEADER.STEPDOWN.{}", LogStream{p, generation}.name());
     natsMsg* reply = nullptr;
-    (void)natsConnection_RequestString(&reply, connection_.get(), subject.c_str(), "",
+    (void)natsConnection_RequestString(&reply, connection(), subject.c_str(), "",
                                        kRequestTimeout.count());
     natsMsg_Destroy(reply);
   }
 
   bool remove_stream(PartitionId p, std::uint16_t generation) override {
     const natsStatus s =
-        js_DeleteStream(context_.get(), LogStream{p, generation}.name().c_str(), nullptr, nullptr);
+        js_DeleteStream(context(), LogStream{p, generation}.name().c_str(), nullptr, nullptr);
     return s == NATS_OK || s == NATS_NOT_FOUND;
   }
 
   Result<std::optional<Bytes>> fetch(PartitionId p, Position at) override {
-    return log_stream_message(context_.get(), {p, at.generation}, at.sequence);
+    return log_stream_message(context(), {p, at.generation}, at.sequence);
   }
 
   bool publish_batch(PartitionId p, std::uint16_t generation, NodeId origin, BatchNumber number,
                      std::span<const std::byte> bytes) override {
     const auto subject = LogStream{p, generation}.subject();
     const auto reply = fmt::format("{}{:x}.{}", kStoredPrefix, origin.value, number.value);
-    return natsConnection_PublishRequest(connection_.get(), subject.c_str(), reply.c_str(),
-                                         bytes.data(), static_cast<int>(bytes.size())) == NATS_OK;
+    return natsConnection_PublishRequest(connection(), subject.c_str(), reply.c_str(), bytes.data(),
+                                         static_cast<int>(bytes.size())) == NATS_OK;
   }
 
   void publish_message(PartitionId p, std::uint16_t generation,
@@ -362,8 +360,8 @@ class NatsBus final : public Bus {
                      std::span<const std::byte> bytes) override {
     const auto subject = fmt::format("{}{}", kQueriesPrefix, p.value);
     const auto reply = fmt::format("{}{:x}.{}", kRepliesPrefix, origin.value, number);
-    return natsConnection_PublishRequest(connection_.get(), subject.c_str(), reply.c_str(),
-                                         bytes.data(), static_cast<int>(bytes.size())) == NATS_OK;
+    return natsConnection_PublishRequest(connection(), subject.c_str(), reply.c_str(), bytes.data(),
+                                         static_cast<int>(bytes.size())) == NATS_OK;
   }
 
   void publish_reply(std::string_view reply_to, std::span<const std::byte> bytes) override {
@@ -416,12 +414,12 @@ class NatsBus final : public Bus {
       const std::unique_lock lock(calls_->mutex);
       calls_->bus = nullptr;
     }
-    if (connection_) natsConnection_Close(connection_.get());
+    if (client_) natsConnection_Close(connection());
     const std::scoped_lock lock(mutex_);
     following_.clear();
     kept_.clear();
-    context_.reset();
-    connection_.reset();
+    left_.clear();
+    client_.reset();
   }
 
  private:
@@ -459,16 +457,23 @@ class NatsBus final : public Bus {
     call(*static_cast<Calls*>(calls), [](NatsBus& b) { b.listener_.on_connection_lost(); });
   }
 
+  natsConnection* connection() const { return client_ ? client_->connection.get() : nullptr; }
+  jsCtx* context() const { return client_ ? client_->context.get() : nullptr; }
+
   void publish(const std::string& subject, std::span<const std::byte> bytes) {
-    (void)natsConnection_Publish(connection_.get(), subject.c_str(), bytes.data(),
+    (void)natsConnection_Publish(connection(), subject.c_str(), bytes.data(),
                                  static_cast<int>(bytes.size()));
   }
 
-  static void drop(std::shared_ptr<Subscribed>& s) {
+  // The library (3.4.1) may be about to deliver to it, without a hold on it
+  // (github.com/nats-io/nats.c/issues/637), so it is destroyed when that is over.
+  void drop(std::shared_ptr<Subscribed>& s) {
+    const auto now = steady_clock::now();
+    std::erase_if(left_, [&](const auto& l) { return now - l.first > kDestroyAfter; });
     if (!s) return;
     s->hearing->over = true;
     natsSubscription_Unsubscribe(s->subscription.get());
-    s.reset();
+    left_.emplace_back(now, std::move(s));
   }
 
   Result<std::shared_ptr<Subscribed>> subscribe(const std::string& subject, const char* queue,
@@ -484,10 +489,10 @@ class NatsBus final : public Bus {
     auto library = std::make_unique<Kept>(hearing);
     natsSubscription* made = nullptr;
     const natsStatus s =
-        queue == nullptr ? natsConnection_Subscribe(&made, connection_.get(), subject.c_str(),
-                                                    on_msg, hearing.get())
-                         : natsConnection_QueueSubscribe(&made, connection_.get(), subject.c_str(),
-                                                         queue, on_msg, hearing.get());
+        queue == nullptr
+            ? natsConnection_Subscribe(&made, connection(), subject.c_str(), on_msg, hearing.get())
+            : natsConnection_QueueSubscribe(&made, connection(), subject.c_str(), queue, on_msg,
+                                            hearing.get());
     if (s != NATS_OK) return nats_failure("cannot subscribe", s);
     auto out = std::make_shared<Subscribed>();
     out->subscription.reset(made);
@@ -565,7 +570,7 @@ class NatsBus final : public Bus {
       // been taken.
       const char* stalled = nullptr;
       if (natsMsgHeader_Get(m, "Nats-Consumer-Stalled", &stalled) == NATS_OK) reply = stalled;
-      if (reply != nullptr) (void)natsConnection_Publish(connection_.get(), reply, nullptr, 0);
+      if (reply != nullptr) (void)natsConnection_Publish(connection(), reply, nullptr, 0);
       return;
     }
     listener_.on_message({.partition = h.partition,
@@ -621,8 +626,7 @@ class NatsBus final : public Bus {
 
   const BusOptions options_;
   BusListener& listener_;
-  NatsConnectionPtr connection_;
-  NatsContextPtr context_;
+  std::optional<NatsClient> client_;
   std::string probes_;  // where their answers come, under .P.G
 
   const std::shared_ptr<Calls> calls_ = std::make_shared<Calls>();
@@ -630,6 +634,7 @@ class NatsBus final : public Bus {
   mutable std::mutex mutex_;
   std::map<std::pair<PartitionId, std::uint16_t>, Following> following_;  // by generation
   std::vector<std::shared_ptr<Subscribed>> kept_;
+  std::vector<std::pair<steady_clock::time_point, std::shared_ptr<Subscribed>>> left_;
 };
 
 }  // namespace

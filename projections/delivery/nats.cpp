@@ -119,7 +119,7 @@ class NatsConsumer final : public Consumer {
       acks_.stored.assign(messages.size(), false);
       acks_.trouble.clear();
     }
-    if (!context_ || natsConnection_IsClosed(connection_.get())) {
+    if (!client_ || natsConnection_IsClosed(connection())) {
       disconnect();
       if (auto ok = connect(); !ok) {
         disconnect();
@@ -132,8 +132,7 @@ class NatsConsumer final : public Consumer {
     }
     std::unique_lock lock(acks_.mutex);
     acks_.changed.wait_for(lock, kAckTimeout, [&] {
-      return acks_.interrupted || acks_.awaited.empty() ||
-             natsConnection_IsClosed(connection_.get());
+      return acks_.interrupted || acks_.awaited.empty() || natsConnection_IsClosed(connection());
     });
     const auto first = std::find(acks_.stored.begin(), acks_.stored.end(), false);
     const auto n = static_cast<std::size_t>(first - acks_.stored.begin());
@@ -154,7 +153,6 @@ class NatsConsumer final : public Consumer {
   Result<void> connect() {
     const auto set = [](natsOptions* made) {
       natsStatus s = natsOptions_SetName(made, "fairsale");
-      if (s == NATS_OK) s = natsOptions_SetTimeout(made, kConnectTimeout.count());
       if (s == NATS_OK) s = natsOptions_SetAllowReconnect(made, false);
       if (s == NATS_OK) s = natsOptions_SetWriteDeadline(made, kConnectTimeout.count());
       return s;
@@ -164,11 +162,10 @@ class NatsConsumer final : public Consumer {
     js.Wait = kConnectTimeout.count();
     js.PublishAsync.AckHandler = on_ack;
     js.PublishAsync.AckHandlerClosure = &acks_;
-    auto client =
-        connect_nats_client(options_.url, options_.credentials, options_.creds_file, set, js);
+    auto client = connect_nats_client(options_.url, options_.credentials, options_.creds_file,
+                                      kConnectTimeout, set, js);
     if (!client) return tl::unexpected(client.error());
-    connection_ = std::move(client->connection);
-    context_ = std::move(client->context);
+    client_.emplace(std::move(*client));
     for (const Stream& stream : kStreams) {
       if (auto ok = ensure(stream); !ok) return ok;
     }
@@ -178,7 +175,7 @@ class NatsConsumer final : public Consumer {
   Result<void> ensure(const Stream& stream) {
     jsErrCode code{};
     jsStreamInfo* made = nullptr;
-    natsStatus s = js_GetStreamInfo(&made, context_.get(), stream.name, nullptr, &code);
+    natsStatus s = js_GetStreamInfo(&made, context(), stream.name, nullptr, &code);
     if (s == NATS_NOT_FOUND) {
       jsStreamConfig config;
       jsStreamConfig_Init(&config);
@@ -188,7 +185,7 @@ class NatsConsumer final : public Consumer {
       config.SubjectsLen = 1;
       config.Retention = stream.retention;
       config.MaxAge = stream.max_age;
-      s = js_AddStream(&made, context_.get(), &config, nullptr, &code);
+      s = js_AddStream(&made, context(), &config, nullptr, &code);
     }
     const NatsStreamInfoPtr info(made);
     if (s != NATS_OK) {
@@ -225,24 +222,25 @@ class NatsConsumer final : public Consumer {
         const std::scoped_lock lock(acks_.mutex);
         acks_.awaited.emplace(p.id, index);
       }
-      s = js_PublishMsgAsync(context_.get(), &message, &how);
+      s = js_PublishMsgAsync(context(), &message, &how);
     }
     natsMsg_Destroy(message);  // taken, and null, when it was published
     if (s != NATS_OK) return nats_failure("cannot publish", s);
     return {};
   }
 
+  natsConnection* connection() { return client_->connection.get(); }
+  jsCtx* context() { return client_->context.get(); }
+
   void disconnect() {
     // Once closed, the library calls nobody any more.
-    if (connection_) natsConnection_Close(connection_.get());
-    context_.reset();
-    connection_.reset();
+    if (client_) natsConnection_Close(connection());
+    client_.reset();
   }
 
   const NatsOptions options_;
   Acks acks_;
-  NatsConnectionPtr connection_;
-  NatsContextPtr context_;
+  std::optional<NatsClient> client_;
 };
 
 }  // namespace

@@ -7,6 +7,13 @@
 
 namespace fairsale {
 
+namespace {
+
+// A server that has been silent for so much longer than the timeout says nothing any more.
+constexpr std::chrono::milliseconds kPatience{500};
+
+}  // namespace
+
 tl::unexpected<Error> nats_failure(std::string_view what, natsStatus s) {
   return fail(Fault::io, fmt::format("NATS: {}: {}", what, natsStatus_GetText(s)));
 }
@@ -37,6 +44,7 @@ natsStatus set_nats_credentials(natsOptions* options, const std::string& credent
 
 Result<NatsClient> connect_nats_client(std::string_view url, const std::string& credentials,
                                        const std::string& creds_file,
+                                       std::chrono::milliseconds timeout,
                                        const std::function<natsStatus(natsOptions*)>& set,
                                        jsOptions jet_stream) {
   natsOptions* made = nullptr;
@@ -44,14 +52,17 @@ Result<NatsClient> connect_nats_client(std::string_view url, const std::string& 
   const NatsOptionsPtr options(made);
   if (s == NATS_OK) s = set_nats_servers(made, url);
   if (s == NATS_OK) s = set_nats_credentials(made, credentials, creds_file);
+  if (s == NATS_OK) s = natsOptions_SetTimeout(made, timeout.count());
   if (s == NATS_OK) s = set(made);
   NatsClient client;
   if (s == NATS_OK) {
+    client.watch = std::make_unique<NatsWatch>(url, timeout + kPatience);
     natsConnection* connection = nullptr;
     s = natsConnection_Connect(&connection, made);
     client.connection.reset(connection);
   }
   if (s != NATS_OK) return nats_failure("cannot connect", s);
+  client.watch->connected(client.connection.get());
   jsCtx* context = nullptr;
   s = natsConnection_JetStream(&context, client.connection.get(), &jet_stream);
   client.context.reset(context);

@@ -3,12 +3,14 @@
 
 #include <nats/nats.h>
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
 
 #include "core/log/result.hpp"
+#include "projections/delivery/nats_watch.hpp"
 
 namespace fairsale {
 
@@ -36,15 +38,22 @@ natsStatus set_nats_servers(natsOptions*, std::string_view url);
 natsStatus set_nats_credentials(natsOptions*, const std::string& credentials,
                                 const std::string& creds_file);
 
-// A connection, and JetStream over it.
+// A connection, and JetStream over it. They go in the order in which they need each other, which an
+// assignment would not keep to.
 struct NatsClient {
+  NatsClient() = default;
+  NatsClient(NatsClient&&) = default;
+
   NatsConnectionPtr connection;
   NatsContextPtr context;
+  std::unique_ptr<NatsWatch> watch;
 };
 
-// `set` sets what else the client wants of its connection.
+// `timeout` is that of the connect to one server; `set` sets what else the client wants of its
+// connection. Returns after so long for each server, or a little more where one is silent.
 Result<NatsClient> connect_nats_client(std::string_view url, const std::string& credentials,
                                        const std::string& creds_file,
+                                       std::chrono::milliseconds timeout,
                                        const std::function<natsStatus(natsOptions*)>& set,
                                        jsOptions jet_stream);
 

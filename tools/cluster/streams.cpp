@@ -5,7 +5,8 @@ namespace fairsale::cli {
 
 namespace {
 
-constexpr std::int64_t kTimeoutMs = 10'000;  // of one request; a stream with replicas takes a while
+constexpr std::chrono::milliseconds kTimeout{
+    10'000};  // of one request; a stream with replicas takes a while
 
 class NatsLogStreams final : public LogStreams {
  public:
@@ -14,36 +15,35 @@ class NatsLogStreams final : public LogStreams {
   Result<void> connect(const NatsAt& at) {
     const auto set = [](natsOptions* made) {
       natsStatus s = natsOptions_SetName(made, "fairsale cluster reseed");
-      if (s == NATS_OK) s = natsOptions_SetTimeout(made, kTimeoutMs);
       if (s == NATS_OK) s = natsOptions_SetAllowReconnect(made, false);
       return s;
     };
     jsOptions js;
     jsOptions_Init(&js);
-    js.Wait = kTimeoutMs;
-    auto client = connect_nats_client(at.url, at.credentials, at.creds_file, set, js);
+    js.Wait = kTimeout.count();
+    auto client = connect_nats_client(at.url, at.credentials, at.creds_file, kTimeout, set, js);
     if (!client) return tl::unexpected(client.error());
-    client_ = std::move(*client);
+    client_.emplace(std::move(*client));
     return {};
   }
 
   Result<void> ensure(const api::LogStream& stream) override {
-    return api::ensure_log_stream(client_.context.get(), stream, settings_);
+    return api::ensure_log_stream(client_->context.get(), stream, settings_);
   }
   Result<std::optional<api::LogStreamBounds>> bounds(const api::LogStream& stream) override {
-    return api::log_stream_bounds(client_.context.get(), stream);
+    return api::log_stream_bounds(client_->context.get(), stream);
   }
   Result<std::optional<std::vector<std::byte>>> message(const api::LogStream& stream,
                                                         std::uint64_t sequence) override {
-    return api::log_stream_message(client_.context.get(), stream, sequence);
+    return api::log_stream_message(client_->context.get(), stream, sequence);
   }
   Result<void> open(const api::LogStream& stream, std::span<const std::byte> first) override {
-    return api::open_log_stream(client_.context.get(), stream, first);
+    return api::open_log_stream(client_->context.get(), stream, first);
   }
 
  private:
   const api::LogStreamSettings settings_;
-  NatsClient client_;
+  std::optional<NatsClient> client_;
 };
 
 }  // namespace

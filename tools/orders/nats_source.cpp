@@ -36,45 +36,25 @@ std::string_view data_of(const natsMsg* m) {
   return {natsMsg_GetData(m), static_cast<std::size_t>(natsMsg_GetDataLength(m))};
 }
 
-// A connection with JetStream on it; libnats connects again by itself.
-struct Jet {
-  NatsConnectionPtr connection;
-  NatsContextPtr context;
-};
-
-Result<Jet> connect(const NatsSourceOptions& o) {
-  natsOptions* made = nullptr;
-  natsStatus s = natsOptions_Create(&made);
-  const NatsOptionsPtr options(made);
-  const auto then = [&](auto&& call) {
-    if (s == NATS_OK) s = call();
+// libnats connects again by itself.
+Result<NatsClient> connect(const NatsSourceOptions& o) {
+  const auto set = [](natsOptions* made) {
+    natsStatus s = natsOptions_SetName(made, "fairsale-orders");
+    if (s == NATS_OK) s = natsOptions_SetMaxReconnect(made, -1);
+    if (s == NATS_OK) s = natsOptions_SetReconnectWait(made, kRetry.count());
+    return s;
   };
-  then([&] { return set_nats_servers(made, o.url); });
-  then([&] { return natsOptions_SetName(made, "fairsale-orders"); });
-  then([&] { return natsOptions_SetTimeout(made, kTimeout.count()); });
-  then([&] { return natsOptions_SetMaxReconnect(made, -1); });
-  then([&] { return natsOptions_SetReconnectWait(made, kRetry.count()); });
-  then([&] { return set_nats_credentials(made, o.credentials, o.creds_file); });
-  Jet jet;
-  natsConnection* connection = nullptr;
-  then([&] { return natsConnection_Connect(&connection, made); });
-  jet.connection.reset(connection);
-  if (s != NATS_OK) return nats_failure("cannot connect", s);
   jsOptions js;
   jsOptions_Init(&js);
   js.Wait = kTimeout.count();
-  jsCtx* context = nullptr;
-  s = natsConnection_JetStream(&context, connection, &js);
-  jet.context.reset(context);
-  if (s != NATS_OK) return nats_failure("JetStream cannot be used", s);
-  return jet;
+  return connect_nats_client(o.url, o.credentials, o.creds_file, kTimeout, set, js);
 }
 
-Result<void> ensure_stream(const Jet& jet, const char* name, const char* subject,
+Result<void> ensure_stream(const NatsClient& nats, const char* name, const char* subject,
                            jsRetentionPolicy retention, std::int64_t most) {
   jsErrCode code{};
   jsStreamInfo* found = nullptr;
-  natsStatus s = js_GetStreamInfo(&found, jet.context.get(), name, nullptr, &code);
+  natsStatus s = js_GetStreamInfo(&found, nats.context.get(), name, nullptr, &code);
   jsStreamInfo_Destroy(found);
   if (s == NATS_NOT_FOUND) {
     jsStreamConfig config;
@@ -84,18 +64,18 @@ Result<void> ensure_stream(const Jet& jet, const char* name, const char* subject
     config.SubjectsLen = 1;
     config.Retention = retention;
     if (most > 0) config.MaxMsgs = most;
-    s = js_AddStream(nullptr, jet.context.get(), &config, nullptr, &code);
+    s = js_AddStream(nullptr, nats.context.get(), &config, nullptr, &code);
   }
   if (s != NATS_OK) return nats_failure(fmt::format("the stream {} cannot be used", name), s);
   return {};
 }
 
 // The consumer that all processes share; made where it is not there.
-Result<NatsSubscriptionPtr> subscribe(const Jet& jet, const NatsSourceOptions& o) {
-  if (auto ok = ensure_stream(jet, kStream, kSubjects, js_WorkQueuePolicy, 0); !ok) {
+Result<NatsSubscriptionPtr> subscribe(const NatsClient& nats, const NatsSourceOptions& o) {
+  if (auto ok = ensure_stream(nats, kStream, kSubjects, js_WorkQueuePolicy, 0); !ok) {
     return tl::unexpected(ok.error());
   }
-  if (auto ok = ensure_stream(jet, kDeadStream, kDeadSubject, js_LimitsPolicy, kMaxDead); !ok) {
+  if (auto ok = ensure_stream(nats, kDeadStream, kDeadSubject, js_LimitsPolicy, kMaxDead); !ok) {
     return tl::unexpected(ok.error());
   }
   jsConsumerConfig config;
@@ -109,7 +89,7 @@ Result<NatsSubscriptionPtr> subscribe(const Jet& jet, const NatsSourceOptions& o
   config.MaxDeliver = o.max_deliver;
   config.MaxAckPending = kMaxAckPending;
   jsErrCode code{};
-  natsStatus s = js_AddConsumer(nullptr, jet.context.get(), kStream, &config, nullptr, &code);
+  natsStatus s = js_AddConsumer(nullptr, nats.context.get(), kStream, &config, nullptr, &code);
   if (s != NATS_OK)
     return nats_failure(fmt::format("the consumer {} cannot be used", kConsumer), s);
   jsSubOptions how;
@@ -119,7 +99,7 @@ Result<NatsSubscriptionPtr> subscribe(const Jet& jet, const NatsSourceOptions& o
   how.Queue = kConsumer;
   how.ManualAck = true;
   natsSubscription* subscription = nullptr;
-  s = js_SubscribeSync(&subscription, jet.context.get(), kSubjects, nullptr, &how, &code);
+  s = js_SubscribeSync(&subscription, nats.context.get(), kSubjects, nullptr, &how, &code);
   if (s != NATS_OK) return nats_failure("the queue of orders cannot be subscribed to", s);
   return NatsSubscriptionPtr(subscription);
 }
@@ -139,9 +119,9 @@ class NatsSource final : public OrderSource {
         std::this_thread::sleep_for(kPatience);
         continue;
       }
-      auto jet = connect(options_);
-      auto subscription = jet ? subscribe(*jet, options_)
-                              : Result<NatsSubscriptionPtr>(tl::unexpected(jet.error()));
+      auto nats = connect(options_);
+      auto subscription = nats ? subscribe(*nats, options_)
+                               : Result<NatsSubscriptionPtr>(tl::unexpected(nats.error()));
       if (!subscription) {
         if (!told) spdlog::warn("{}; it is tried again", subscription.error().message);
         told = true;
@@ -152,7 +132,7 @@ class NatsSource final : public OrderSource {
       spdlog::info("Orders come from the stream {}", kStream);
       if (auto ok = receive(**subscription, intake); !ok) return ok;
       natsSubscription_Unsubscribe(subscription->get());
-      natsConnection_FlushTimeout(jet->connection.get(), kTimeout.count());
+      natsConnection_FlushTimeout(nats->connection.get(), kTimeout.count());
     }
     return {};
   }
@@ -208,10 +188,10 @@ class NatsSource final : public OrderSource {
 
 // Calls visit(sequence of the note, message, its sequence) for each that is still in the stream.
 template <class Visit>
-Result<void> each_undelivered(const Jet& jet, Visit&& visit) {
+Result<void> each_undelivered(const NatsClient& nats, Visit&& visit) {
   jsErrCode code{};
   jsStreamInfo* made = nullptr;
-  natsStatus s = js_GetStreamInfo(&made, jet.context.get(), kDeadStream, nullptr, &code);
+  natsStatus s = js_GetStreamInfo(&made, nats.context.get(), kDeadStream, nullptr, &code);
   const NatsStreamInfoPtr info(made);
   if (s == NATS_NOT_FOUND) return {};
   if (s != NATS_OK)
@@ -221,7 +201,7 @@ Result<void> each_undelivered(const Jet& jet, Visit&& visit) {
   const std::uint64_t last = info->State.LastSeq;
   for (std::uint64_t n = info->State.FirstSeq; n != 0 && n <= last; ++n) {
     natsMsg* note_made = nullptr;
-    s = js_GetMsg(&note_made, jet.context.get(), kDeadStream, n, nullptr, &code);
+    s = js_GetMsg(&note_made, nats.context.get(), kDeadStream, n, nullptr, &code);
     const NatsMessagePtr note(note_made);
     if (s == NATS_NOT_FOUND) continue;  // removed
     if (s != NATS_OK)
@@ -235,7 +215,7 @@ Result<void> each_undelivered(const Jet& jet, Visit&& visit) {
       continue;
     }
     natsMsg* message_made = nullptr;
-    s = js_GetMsg(&message_made, jet.context.get(), kStream, sequence, nullptr, &code);
+    s = js_GetMsg(&message_made, nats.context.get(), kStream, sequence, nullptr, &code);
     const NatsMessagePtr message(message_made);
     if (s == NATS_NOT_FOUND) continue;  // acknowledged after all
     if (s != NATS_OK) return nats_failure(fmt::format("the stream {} cannot be read", kStream), s);
@@ -253,11 +233,11 @@ std::unique_ptr<OrderSource> nats_source(NatsSourceOptions o) {
 }
 
 Result<std::vector<Undelivered>> undelivered(const NatsSourceOptions& o, std::size_t most) {
-  auto jet = connect(o);
-  if (!jet) return tl::unexpected(jet.error());
+  auto nats = connect(o);
+  if (!nats) return tl::unexpected(nats.error());
   std::vector<Undelivered> out;
   auto ok = each_undelivered(
-      *jet, [&](std::uint64_t, natsMsg& m, std::uint64_t sequence) -> Result<bool> {
+      *nats, [&](std::uint64_t, natsMsg& m, std::uint64_t sequence) -> Result<bool> {
         const char* id = nullptr;
         natsMsgHeader_Get(&m, "Nats-Msg-Id", &id);
         out.push_back({sequence, id != nullptr ? id : "", std::string(data_of(&m))});
@@ -268,20 +248,20 @@ Result<std::vector<Undelivered>> undelivered(const NatsSourceOptions& o, std::si
 }
 
 Result<std::size_t> deliver_again(const NatsSourceOptions& o, std::size_t most) {
-  auto jet = connect(o);
-  if (!jet) return tl::unexpected(jet.error());
+  auto nats = connect(o);
+  if (!nats) return tl::unexpected(nats.error());
   std::size_t count = 0;
   auto ok = each_undelivered(
-      *jet, [&](std::uint64_t note, natsMsg& m, std::uint64_t sequence) -> Result<bool> {
+      *nats, [&](std::uint64_t note, natsMsg& m, std::uint64_t sequence) -> Result<bool> {
         // Published before the old one goes: a processor knows a message that comes twice. Without
         // Nats-Msg-Id, by which JetStream would drop it as a repeat.
         jsErrCode code{};
         const std::string_view data = data_of(&m);
-        natsStatus s = js_Publish(nullptr, jet->context.get(), natsMsg_GetSubject(&m), data.data(),
+        natsStatus s = js_Publish(nullptr, nats->context.get(), natsMsg_GetSubject(&m), data.data(),
                                   static_cast<int>(data.size()), nullptr, &code);
         if (s != NATS_OK) return nats_failure("cannot publish", s);
-        s = js_DeleteMsg(jet->context.get(), kStream, sequence, nullptr, &code);
-        if (s == NATS_OK) s = js_DeleteMsg(jet->context.get(), kDeadStream, note, nullptr, &code);
+        s = js_DeleteMsg(nats->context.get(), kStream, sequence, nullptr, &code);
+        if (s == NATS_OK) s = js_DeleteMsg(nats->context.get(), kDeadStream, note, nullptr, &code);
         if (s != NATS_OK) return nats_failure("cannot delete what was delivered again", s);
         return ++count < most;
       });
