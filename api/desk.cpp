@@ -213,6 +213,7 @@ void Desk::on_request(const http::Request& r, http::Ticket t) {
       const bool ready = why.empty();
       if (ready) why = "ready";
       why += '\n';
+      if (office_.cluster != nullptr) why += office_.cluster->where();
       worker_->respond(t, {ready ? 200 : 503, "text/plain", kNoStore, why});
       return;
     }

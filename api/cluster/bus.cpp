@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <charconv>
+#include <deque>
 #include <map>
 #include <mutex>
 #include <shared_mutex>
@@ -215,14 +216,16 @@ class NatsBus final : public Bus {
 
   Result<std::string> follow(PartitionId p, Position next, std::uint64_t run) override {
     const std::pair key{p, next.generation};
+    std::shared_ptr<Subscribed> before;
     {
       const std::scoped_lock lock(mutex_);
       Following& f = following_[key];
-      drop(f.hearing);
+      before = std::move(f.hearing);
       f.heard.reset();
       f.last = next.sequence - 1;
       f.lost = false;
     }
+    drop(std::move(before));
     const auto inbox = new_inbox();
     if (!inbox) return tl::unexpected(inbox.error());
     Hearing what{.kind = Kind::messages, .partition = p, .generation = next.generation, .run = run};
@@ -279,11 +282,15 @@ class NatsBus final : public Bus {
   }
 
   void leave(PartitionId p, std::uint16_t generation) override {
-    const std::scoped_lock lock(mutex_);
-    const auto it = following_.find({p, generation});
-    if (it == following_.end()) return;
-    drop(it->second.hearing);
-    following_.erase(it);
+    std::shared_ptr<Subscribed> before;
+    {
+      const std::scoped_lock lock(mutex_);
+      const auto it = following_.find({p, generation});
+      if (it == following_.end()) return;
+      before = std::move(it->second.hearing);
+      following_.erase(it);
+    }
+    drop(std::move(before));
   }
 
   // A message for another stream is refused by the leader, before anything is stored.
@@ -335,7 +342,7 @@ class NatsBus final : public Bus {
     return s == NATS_OK || s == NATS_NOT_FOUND;
   }
 
-  Result<std::optional<Bytes>> fetch(PartitionId p, Position at) override {
+  Result<std::optional<LogStreamMessage>> fetch(PartitionId p, Position at) override {
     return log_stream_message(context(), {p, at.generation}, at.sequence);
   }
 
@@ -415,10 +422,13 @@ class NatsBus final : public Bus {
       calls_->bus = nullptr;
     }
     if (client_) natsConnection_Close(connection());
+    {
+      const std::scoped_lock lock(left_mutex_);
+      left_.clear();
+    }
     const std::scoped_lock lock(mutex_);
     following_.clear();
     kept_.clear();
-    left_.clear();
     client_.reset();
   }
 
@@ -429,6 +439,10 @@ class NatsBus final : public Bus {
     NatsSubscriptionPtr subscription;
     std::shared_ptr<Hearing> hearing;
   };
+  struct Left {
+    steady_clock::time_point since;
+    std::shared_ptr<Subscribed> hearing;
+  };
   struct Following {
     std::shared_ptr<Subscribed> hearing;
     std::optional<steady_clock::time_point> heard;  // its consumer
@@ -438,6 +452,7 @@ class NatsBus final : public Bus {
     bool lost = false;       // messages behind it
   };
 
+  // The subscription may be destroyed by now.
   static void on_error(natsConnection*, natsSubscription*, natsStatus s, void*) {
     spdlog::warn("NATS: {}", natsStatus_GetText(s));
   }
@@ -452,9 +467,15 @@ class NatsBus final : public Bus {
   static void on_reconnected(natsConnection*, void* calls) {
     call(*static_cast<Calls*>(calls), [](NatsBus& b) { b.listener_.on_connection(true); });
   }
-  // For good, and not by close(): the library gives up when its credentials were refused twice.
-  static void on_closed(natsConnection*, void* calls) {
-    call(*static_cast<Calls*>(calls), [](NatsBus& b) { b.listener_.on_connection_lost(); });
+  // For good, and not by close(): the library gives up when its credentials were refused twice, or
+  // a server says that this client breaks its limits.
+  static void on_closed(natsConnection* c, void* calls) {
+    call(*static_cast<Calls*>(calls), [c](NatsBus& b) {
+      const char* why = nullptr;
+      (void)natsConnection_GetLastError(c, &why);
+      spdlog::error("NATS: the connection is closed: {}", why != nullptr ? why : "no reason given");
+      b.listener_.on_connection_lost();
+    });
   }
 
   natsConnection* connection() const { return client_ ? client_->connection.get() : nullptr; }
@@ -466,14 +487,20 @@ class NatsBus final : public Bus {
   }
 
   // The library (3.4.1) may be about to deliver to it, without a hold on it
-  // (github.com/nats-io/nats.c/issues/637), so it is destroyed when that is over.
-  void drop(std::shared_ptr<Subscribed>& s) {
-    const auto now = steady_clock::now();
-    std::erase_if(left_, [&](const auto& l) { return now - l.first > kDestroyAfter; });
+  // (github.com/nats-io/nats.c/issues/637), so it is destroyed when that is over. Not under the
+  // mutex: it waits for the library, which may wait for the network.
+  void drop(std::shared_ptr<Subscribed> s) {
     if (!s) return;
     s->hearing->over = true;
     natsSubscription_Unsubscribe(s->subscription.get());
-    left_.emplace_back(now, std::move(s));
+    std::deque<Left> gone;
+    const auto now = steady_clock::now();
+    const std::scoped_lock lock(left_mutex_);
+    left_.push_back({now, std::move(s)});
+    while (now - left_.front().since > kDestroyAfter) {
+      gone.push_back(std::move(left_.front()));
+      left_.pop_front();
+    }
   }
 
   Result<std::shared_ptr<Subscribed>> subscribe(const std::string& subject, const char* queue,
@@ -634,7 +661,8 @@ class NatsBus final : public Bus {
   mutable std::mutex mutex_;
   std::map<std::pair<PartitionId, std::uint16_t>, Following> following_;  // by generation
   std::vector<std::shared_ptr<Subscribed>> kept_;
-  std::vector<std::pair<steady_clock::time_point, std::shared_ptr<Subscribed>>> left_;
+  std::mutex left_mutex_;
+  std::deque<Left> left_;
 };
 
 }  // namespace

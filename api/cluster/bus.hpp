@@ -110,7 +110,8 @@ class Bus {
   // False: it is not certain to be gone.
   virtual bool remove_stream(cluster::PartitionId, std::uint16_t generation) = 0;
   // One message of a stream. Nothing when it is not there.
-  virtual Result<std::optional<Bytes>> fetch(cluster::PartitionId, cluster::Position) = 0;
+  virtual Result<std::optional<LogStreamMessage>> fetch(cluster::PartitionId,
+                                                        cluster::Position) = 0;
 
   // False: it was not sent.
   virtual bool publish_batch(cluster::PartitionId, std::uint16_t generation, cluster::NodeId origin,

@@ -108,7 +108,7 @@ Result<std::unique_ptr<Cluster>> Cluster::join(ClusterOptions options, Engine& e
   for (std::size_t i = 0; i < engine.shards(); ++i) {
     MemberOptions m;
     m.processor = self->options_.processor;
-    m.node = self->me_;
+    m.me = cluster::processor_id(self->options_.bus.name);
     m.origin = NodeId{self->me_.value | (i + 1)};
     m.partitions = spread;
     m.durable_on = self->options_.durable_on;
@@ -706,7 +706,7 @@ Result<std::uint16_t> Cluster::newest_generation(PartitionId p, std::uint16_t fr
     if ((*bounds)->first <= 1) {
       const auto first = bus_->fetch(p, {next, 1});
       if (!first) return tl::unexpected(first.error());
-      if (!*first || !cluster::is_opening(**first)) continue;
+      if (!*first || !cluster::is_opening((*first)->bytes)) continue;
     }
     newest = next;
   }
@@ -783,15 +783,16 @@ Result<std::string> Cluster::attach_now(PartitionId p) {
         "has to come from a backup of another processor",
         has.first, anchor->sequence);
   } else if (anchor->sequence >= has.first && anchor->sequence > 0) {
-    const auto bytes = bus_->fetch(p, *anchor);
-    if (!bytes) return tl::unexpected(bytes.error());
-    bool same = bytes->has_value();
+    const auto found = bus_->fetch(p, *anchor);
+    if (!found) return tl::unexpected(found.error());
+    bool same = found->has_value();
     if (same) {
-      const auto made = cluster::made_last_block(*log_, {p, *anchor, Timestamp{0}, **bytes});
+      const auto& [time, bytes] = **found;
+      const auto made = cluster::made_last_block(*log_, {p, *anchor, time, bytes});
       if (!made) return tl::unexpected(made.error());
       // How a generation begins leaves no block.
-      same = *made || (anchor->sequence == 1 && cluster::is_opening(**bytes)) ||
-             cluster::parse_cut(**bytes);
+      same = *made || (anchor->sequence == 1 && cluster::is_opening(bytes)) ||
+             cluster::parse_cut(bytes);
     }
     if (!same) {
       why = fmt::format("message {} of its stream is not the one that this log was made of",
@@ -888,9 +889,13 @@ void Cluster::on_unstored(PartitionId p) {
 
 void Cluster::on_heartbeat(std::span<const std::byte> bytes) {
   auto h = parse_heartbeat(bytes);
-  if (!h || h->node == me_) return;
+  if (!h) return;
   const auto now = steady_clock::now();
   const std::scoped_lock lock(mutex_);
+  if (h->node == me_) {
+    heard_itself_ = now;
+    return;
+  }
   std::erase_if(peers_,
                 [&](const auto& p) { return now - p.second.heard > std::chrono::minutes(1); });
   // A processor that was not there before may know sales that this node does not.
@@ -964,8 +969,12 @@ std::string Cluster::why_not_ready() const {
       return "it does not know the sales yet";
     }
     // It may be cut off, which its connection notices later.
-    if (!options_.processor && steady_clock::now() - processor_heard_ > kHears) {
+    const auto now = steady_clock::now();
+    if (!options_.processor && now - processor_heard_ > kHears) {
       return "it hears nothing of processors";
+    }
+    if (!options_.processor && now - heard_itself_ > kHears) {
+      return "what it sends does not come back from NATS";
     }
   }
   // A processor is judged by what it takes. An edge has work as long as something is served; one
@@ -1025,6 +1034,18 @@ ClusterFigures Cluster::figures() const {
   for (const auto& m : members_) {
     out.requests_under_way += m->requests_under_way();
     for (const auto& [p, s] : m->partitions()) out.partitions.push_back(figures_of(p, s));
+  }
+  return out;
+}
+
+std::string Cluster::where() const {
+  std::string out;
+  for (const auto& p : figures().partitions) {
+    const bool generations = p.lag_generations > 0;
+    out += fmt::format("partition {}: at message {} of generation {}, {} {} behind\n", p.id.value,
+                       p.position.sequence, p.position.generation,
+                       generations ? p.lag_generations : p.lag_messages,
+                       generations ? "generations" : "messages");
   }
   return out;
 }

@@ -74,6 +74,8 @@ class Cluster final : public BusListener {
 
   // Why this node should get no traffic now; empty: it should.
   std::string why_not_ready() const;
+  // A line of text for each partition taken here: how far, and how far behind the others.
+  std::string where() const;
   ClusterFigures figures() const;
   // {"node":…,"role":…,"partitions":[…],"nodes":[…]}
   std::string json() const;
@@ -199,6 +201,7 @@ class Cluster final : public BusListener {
   std::set<cluster::PartitionId> shown_since_;
   std::map<SkuId, std::uint16_t> shown_in_;  // generation; of the thread that calls on_shown()
   std::map<std::uint64_t, Peer> peers_;      // by node
+  TimePoint heard_itself_{};                 // by way of NATS
   TimePoint processor_heard_{};              // some other one, the last time
   std::map<cluster::PartitionId, Attachment> attachments_;
   std::atomic<std::uint64_t> run_{0};  // of consumers

@@ -53,16 +53,17 @@ Result<std::optional<LogStreamBounds>> log_stream_bounds(jsCtx* js, const LogStr
   return std::optional(LogStreamBounds{info->State.FirstSeq, info->State.LastSeq});
 }
 
-Result<std::optional<std::vector<std::byte>>> log_stream_message(jsCtx* js, const LogStream& stream,
-                                                                 std::uint64_t sequence) {
+Result<std::optional<LogStreamMessage>> log_stream_message(jsCtx* js, const LogStream& stream,
+                                                           std::uint64_t sequence) {
   natsMsg* got = nullptr;
   jsErrCode code{};
   const natsStatus s = js_GetMsg(&got, js, stream.name().c_str(), sequence, nullptr, &code);
   const NatsMessagePtr message(got);
-  if (s == NATS_NOT_FOUND) return std::optional<std::vector<std::byte>>{};
+  if (s == NATS_NOT_FOUND) return std::optional<LogStreamMessage>{};
   if (s != NATS_OK) return nats_failure("a message cannot be looked at", s);
   const auto* data = reinterpret_cast<const std::byte*>(natsMsg_GetData(got));
-  return std::optional(std::vector<std::byte>(data, data + natsMsg_GetDataLength(got)));
+  return std::optional(LogStreamMessage{Timestamp{natsMsg_GetTime(got) / 1'000'000},
+                                        {data, data + natsMsg_GetDataLength(got)}});
 }
 
 Result<void> open_log_stream(jsCtx* js, const LogStream& stream, std::span<const std::byte> first) {

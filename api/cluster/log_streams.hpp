@@ -45,9 +45,14 @@ Result<void> ensure_log_stream(jsCtx*, const LogStream&, const LogStreamSettings
 // Nothing when the stream is not there.
 Result<std::optional<LogStreamBounds>> log_stream_bounds(jsCtx*, const LogStream&);
 
+struct LogStreamMessage {
+  Timestamp time;  // when it was stored
+  std::vector<std::byte> bytes;
+};
+
 // Nothing when the message is not there.
-Result<std::optional<std::vector<std::byte>>> log_stream_message(jsCtx*, const LogStream&,
-                                                                 std::uint64_t sequence);
+Result<std::optional<LogStreamMessage>> log_stream_message(jsCtx*, const LogStream&,
+                                                           std::uint64_t sequence);
 
 // Stores the first message of a stream. Fails when it has, or had, another.
 Result<void> open_log_stream(jsCtx*, const LogStream&, std::span<const std::byte>);

@@ -439,7 +439,7 @@ void Member::told(const Ordered& m, const Head& after) {
   pack(packed_, content_);
   message_.clear();
   cluster::append_answers(message_,
-                          {.node = options_.node,
+                          {.processor = options_.me,
                            .number = asker.number,
                            .sku = m.sku,
                            .position = m.position,

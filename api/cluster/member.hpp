@@ -29,8 +29,8 @@ namespace fairsale::api {
 
 struct MemberOptions {
   bool processor = false;
-  cluster::NodeId node;    // of the process: who answers
-  cluster::NodeId origin;  // of this desk
+  cluster::ProcessorId me;  // who answers, if it is a processor
+  cluster::NodeId origin;   // of this desk
   cluster::Partitions partitions;
   std::size_t durable_on = 2;
   std::size_t processors = 3;

@@ -30,7 +30,9 @@ AnswerGate::Heard AnswerGate::answered(const Answers& answers) {
   if (a == nullptr) return Heard::unawaited;
   const AnswersHead& head = answers.head;
   for (const Opinion& o : a->opinions) {
-    if (std::find(o.nodes.begin(), o.nodes.end(), head.node) != o.nodes.end()) return Heard::held;
+    if (std::find(o.processors.begin(), o.processors.end(), head.processor) != o.processors.end()) {
+      return Heard::held;
+    }
   }
   auto same = std::find_if(a->opinions.begin(), a->opinions.end(), [&](const Opinion& o) {
     return o.position == head.position && o.mark == head.mark;
@@ -40,13 +42,13 @@ AnswerGate::Heard AnswerGate::answered(const Answers& answers) {
     same = std::prev(a->opinions.end());
     same->content.assign(answers.content.begin(), answers.content.end());
   }
-  same->nodes.push_back(head.node);
+  same->processors.push_back(head.processor);
   return judge(*a);
 }
 
 AnswerGate::Heard AnswerGate::judge(Awaited& a) {
   for (Opinion& o : a.opinions) {
-    if (o.nodes.size() < options_.durable_on || !a.stored || a.stored->epoch() != o.position) {
+    if (o.processors.size() < options_.durable_on || !a.stored || a.stored->epoch() != o.position) {
       continue;
     }
     released_.swap(o.content);

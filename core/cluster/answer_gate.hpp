@@ -39,7 +39,8 @@ class AnswerGate {
 
   // What orders batches has stored it there, and will not lose it alone.
   Heard stored(BatchNumber, Position);
-  // A processor has it. Its content is kept while it may be needed.
+  // A processor has it. Its content is kept while it may be needed. One that starts again, perhaps
+  // without its disk, is the same: it counts once.
   Heard answered(const Answers&);
   // After released: what the first of the processors that agree has sent. Valid until the next
   // call.
@@ -60,7 +61,7 @@ class AnswerGate {
   struct Opinion {
     Epoch position;
     Mark mark;
-    std::vector<NodeId> nodes;
+    std::vector<ProcessorId> processors;
     std::vector<std::byte> content;  // of the first
   };
   struct Awaited {

@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 
 #include "core/cluster/agreement.hpp"
 #include "core/domain/invariant.hpp"
+#include "core/log/event_codec.hpp"
 
 namespace fairsale::cluster {
 
@@ -13,6 +15,19 @@ namespace {
 
 constexpr std::size_t kMaxCommitBytes = std::size_t{16} << 20;
 constexpr std::size_t kKeptCuts = 5;
+
+// A block has its batch's events in their order, but for those that found no place.
+bool is_part_of(std::span<const std::byte> block, const Batch& batch) {
+  EventEncoder encoder;
+  std::array<std::byte, kLargestEventBytes> bytes;
+  for (const Event& e : batch.events) {
+    const std::size_t n = encoder.encode(e, bytes.data());
+    if (n <= block.size() && std::equal(bytes.data(), bytes.data() + n, block.begin())) {
+      block = block.subspan(n);
+    }
+  }
+  return block.empty();
+}
 
 }  // namespace
 
@@ -41,11 +56,9 @@ Result<bool> made_last_block(const EventLog& log, const Delivered& m) {
   if (sku == heads->end()) return false;
   bool same = false;
   const auto read = log.read(sku->sku, sku->head.seq, [&](const BlockView& b) {
-    // A batch may also have had events that found no place.
-    const auto payload = batch_payload(m.bytes);
-    same = b.header().epoch == m.position.epoch() &&
-           (b.header().count < batch.events.size() ||
-            std::equal(payload.begin(), payload.end(), b.payload().begin(), b.payload().end()));
+    // A block's time may be later than its message's (see Sequencer::follow()).
+    same = b.header().epoch == m.position.epoch() && m.time <= b.header().time &&
+           is_part_of(b.payload(), batch);
     return true;
   });
   if (!read) return tl::unexpected(read.error());

@@ -243,9 +243,9 @@ void append_answers(std::vector<std::byte>& out, const AnswersHead& head,
   const std::size_t size = kAnswersHeaderBytes + content.size();
   out.resize(begin + size + kCrcBytes);
   std::byte* const at = out.data() + begin;
-  Put(at) << kAnswersMagic << kVersion << std::uint16_t{0} << head.node.value << head.number.value
-          << head.sku.value << head.position.value << head.mark.seq.value << head.mark.digest
-          << static_cast<std::uint32_t>(content.size());
+  Put(at) << kAnswersMagic << kVersion << std::uint16_t{0} << head.processor.value
+          << head.number.value << head.sku.value << head.position.value << head.mark.seq.value
+          << head.mark.digest << static_cast<std::uint32_t>(content.size());
   std::copy(content.begin(), content.end(), at + kAnswersHeaderBytes);
   seal(at, size);
 }
@@ -255,7 +255,7 @@ Result<Answers> parse_answers(std::span<const std::byte> bytes) {
       open(bytes, kAnswersMagic, kAnswersHeaderBytes, kAnswersHeaderBytes + kMaxAnswersBytes);
   if (!header) return tl::unexpected(header.error());
   Answers a;
-  a.head.node = NodeId{header->take<std::uint64_t>()};
+  a.head.processor = ProcessorId{header->take<std::uint64_t>()};
   a.head.number = BatchNumber{header->take<std::uint64_t>()};
   a.head.sku = SkuId{header->take<std::uint64_t>()};
   a.head.position = Epoch{header->take<std::uint64_t>()};

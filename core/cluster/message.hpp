@@ -148,7 +148,7 @@ class HeadsDigest {
 
 // Where a batch ended up, by one processor. `content` is for the origin to understand.
 struct AnswersHead {
-  NodeId node;  // the processor
+  ProcessorId processor;
   BatchNumber number;
   SkuId sku;
   Epoch position;  // of the batch

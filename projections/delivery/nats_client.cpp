@@ -9,8 +9,12 @@ namespace fairsale {
 
 namespace {
 
-// A server that has been silent for so much longer than the timeout says nothing any more.
-constexpr std::chrono::milliseconds kPatience{500};
+// A server that has been silent for so long, and for so much longer than the timeout, says nothing
+// any more.
+constexpr std::chrono::milliseconds kLeastPatience{2'000};
+constexpr std::chrono::milliseconds kBeyondTimeout{500};
+// The library loses one in 256 signatures of a .creds file, and is refused then.
+constexpr int kTries = 3;
 
 }  // namespace
 
@@ -27,6 +31,12 @@ natsStatus set_nats_servers(natsOptions* options, std::string_view url) {
   }
   std::vector<const char*> servers;
   for (const auto& one : urls) servers.push_back(one.c_str());
+  // libnats itself encrypts only where the server demands it, and does not look at the scheme.
+  const bool tls = std::any_of(urls.begin(), urls.end(),
+                               [](const std::string& one) { return one.starts_with("tls://"); });
+  if (tls) {
+    if (const natsStatus s = natsOptions_SetSecure(options, true); s != NATS_OK) return s;
+  }
   return natsOptions_SetServers(options, servers.data(), static_cast<int>(servers.size()));
 }
 
@@ -53,12 +63,16 @@ Result<NatsClient> connect_nats_client(std::string_view url, const std::string& 
   if (s == NATS_OK) s = set_nats_servers(made, url);
   if (s == NATS_OK) s = set_nats_credentials(made, credentials, creds_file);
   if (s == NATS_OK) s = natsOptions_SetTimeout(made, timeout.count());
+  if (s == NATS_OK) s = natsOptions_SetWriteDeadline(made, timeout.count());
   if (s == NATS_OK) s = set(made);
   NatsClient client;
   if (s == NATS_OK) {
-    client.watch = std::make_unique<NatsWatch>(url, timeout + kPatience);
+    client.watch = std::make_unique<NatsWatch>(std::max(kLeastPatience, timeout + kBeyondTimeout));
     natsConnection* connection = nullptr;
-    s = natsConnection_Connect(&connection, made);
+    int tries = creds_file.empty() ? 1 : kTries;
+    do {
+      s = natsConnection_Connect(&connection, made);
+    } while (s == NATS_CONNECTION_AUTH_FAILED && --tries > 0);
     client.connection.reset(connection);
   }
   if (s != NATS_OK) return nats_failure("cannot connect", s);

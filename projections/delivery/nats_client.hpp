@@ -30,7 +30,8 @@ using NatsStreamInfoPtr = NatsPtr<jsStreamInfo, jsStreamInfo_Destroy>;
 // `what` could not be done.
 tl::unexpected<Error> nats_failure(std::string_view what, natsStatus);
 
-// `url` is nats://host:port or tls://host:port, several with commas between.
+// `url` is nats://host:port or tls://host:port, several with commas between. With a tls:// among
+// them no server is spoken to without TLS.
 natsStatus set_nats_servers(natsOptions*, std::string_view url);
 
 // `credentials` is "user:password" or a token; `creds_file` a .creds file of NATS, which is read at
@@ -50,7 +51,8 @@ struct NatsClient {
 };
 
 // `timeout` is that of the connect to one server; `set` sets what else the client wants of its
-// connection. Returns after so long for each server, or a little more where one is silent.
+// connection. Returns after so long for each server, or up to 3 s more for one that falls silent;
+// how long their names take to resolve is up to the system.
 Result<NatsClient> connect_nats_client(std::string_view url, const std::string& credentials,
                                        const std::string& creds_file,
                                        std::chrono::milliseconds timeout,

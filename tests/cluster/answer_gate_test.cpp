@@ -11,9 +11,9 @@ using Heard = AnswerGate::Heard;
 
 class Gate : public ::testing::Test {
  protected:
-  Heard answer(std::uint64_t node, BatchNumber n, std::uint64_t position = 1,
+  Heard answer(std::uint64_t processor, BatchNumber n, std::uint64_t position = 1,
                std::uint64_t mark = 1, const std::string& content = "fine") {
-    const Answers a{{.node = NodeId{node},
+    const Answers a{{.processor = ProcessorId{processor},
                      .number = n,
                      .sku = SkuId{1},
                      .position = Position{0, position}.epoch(),

@@ -61,7 +61,7 @@ TEST(Message, TheBytesOfABatchAreTheseForEver) {
 }
 
 TEST(Message, AnswersComeBackAsTheyWere) {
-  const AnswersHead head{.node = NodeId{1},
+  const AnswersHead head{.processor = ProcessorId{1},
                          .number = BatchNumber{2},
                          .sku = SkuId{3},
                          .position = Position{4, 5}.epoch(),
@@ -71,7 +71,7 @@ TEST(Message, AnswersComeBackAsTheyWere) {
   append_answers(bytes, head, std::as_bytes(std::span(content)));
   const auto a = parse_answers(bytes);
   ASSERT_TRUE(a) << a.error().message;
-  EXPECT_EQ(a->head.node, head.node);
+  EXPECT_EQ(a->head.processor, head.processor);
   EXPECT_EQ(a->head.number, head.number);
   EXPECT_EQ(a->head.sku, head.sku);
   EXPECT_EQ(Position::of(a->head.position), (Position{4, 5}));

@@ -18,8 +18,9 @@ OUTAGE = 1.0  # seconds that any client may go without an answer
 
 
 @contextlib.contextmanager
-def balanced(programs):
-    with NatsServers() as nats, Cluster(programs, nats) as cluster, Balancer(cluster) as balancer:
+def balanced(programs, **options):
+    with NatsServers() as nats, Cluster(programs, nats, **options) as cluster, \
+            Balancer(cluster) as balancer:
         yield balancer
 
 
@@ -196,6 +197,34 @@ class Balanced(Case):
             b.cluster.processors[0].kill()
             eventually("another takes its place", lambda: b.request(
                 "GET", "/v1/outbox", b.operator).headers.get("served-by") == "processor1")
+
+    def test_a_customer_is_limited_whichever_edges_are_asked(self):
+        with balanced(self.programs, customer_rate=1, options=("--customer-burst", "3")) as b:
+            b.open_sale("tour", stock=1000)
+            # How often one asks is counted by one edge, whichever of its tokens a customer uses.
+            tokens = [b.customer_token("ann", ttl) for ttl in (300, 600, 900)]
+            began = time.monotonic()
+            replies = [b.request("POST", "/v1/sales/tour/purchases", t, {"quantity": 1},
+                                 {"Idempotency-Key": f"k{i}"})
+                       for i, t in enumerate(tokens * 4)]
+            most = 3 + 1 + int(time.monotonic() - began)
+            limited = [r for r in replies if r.status == 429]
+            self.assertEqual({r.problem for r in limited}, {"rate_limited"}, replies)
+            self.assertTrue(all("retry-after" in r.headers for r in limited))
+            self.assertGreaterEqual(len(limited), len(replies) - most)
+            self.assertEqual({served_by(r) for r in replies[:1]}, {served_by(r) for r in replies})
+            self.assertEqual(b.buy("tour", "ben", "k").status, 201)
+            # How much one buys is decided in the log: exactly, also when all edges are asked at once.
+            for round_ in range(10):
+                customer, replies = f"c{round_}", []
+                threads = [threading.Thread(target=lambda s=s: replies.append(
+                    s.buy("tour", customer, s.url))) for s in b.cluster.all()]
+                for t in threads:
+                    t.start()
+                for t in threads:
+                    t.join()
+                self.assertEqual(sorted(r.status for r in replies), [201, 403, 403, 403, 403])
+                self.assertEqual({r.problem for r in replies if r.status == 403}, {"over_limit"})
 
     def test_a_stream_is_a_processors_and_goes_on_at_another(self):
         with balanced(self.programs) as b:

@@ -132,10 +132,10 @@ class Cluster:
     each processor, when not all take all, of which `copies` take each."""
 
     def __init__(self, programs, nats, processors=3, edges=2, partitions=2, durable_on=2,
-                 replicas=3, options=(), takes=None, copies=None):
-        common = ["--partitions", str(partitions), "--processors",
-                  str(copies or processors), "--durable-on", str(durable_on), "--stream-replicas", str(replicas), "--customer-rate", "0",
-                  "--address-rate", "0", *options]
+                 replicas=3, options=(), takes=None, copies=None, customer_rate=0):
+        common = ["--partitions", str(partitions), "--processors", str(copies or processors),
+                  "--durable-on", str(durable_on), "--stream-replicas", str(replicas),
+                  "--customer-rate", str(customer_rate), "--address-rate", "0", *options]
         self.nats = nats
         self.partitions = partitions
         self.programs, self.common = programs, common
@@ -298,20 +298,40 @@ class InBackground:
 
 
 class Rushes(InBackground):
-    """One sale after another, each with a crowd of its own and checked by it."""
+    """One sale after another, each with a crowd of its own, which comes within 4 s, and checked by it."""
 
     def __init__(self, cluster, seed, url=None, attempts=1000):
         super().__init__(15 * PATIENCE)
         self.cluster, self.seed, self.url, self.attempts = cluster, seed, url, attempts
         self.skus, self.failed = [], []
+        self.records = tempfile.mkdtemp(prefix="fairsale-records-")
+
+    def __exit__(self, *error):
+        super().__exit__(*error)
+        if error[0] is not None:
+            shutil.rmtree(self.records)
+
+    def _record(self, sku):
+        return os.path.join(self.records, sku)
 
     def _rush(self, sku):
         stock = self.attempts * 15 // 100
         return self.cluster.edges[0].rush(
             "--sku", sku, "--create", f"stock={stock},hold=2", "--attempts", str(self.attempts),
-            "--customers", "300", "--rate", "250", "--repeats", "200", "--listings", "50",
-            "--connections", "64", "--seed", str(self.seed + len(self.skus)), "--until-settled",
-            "--expect-sold", str(stock), url=self.url)
+            "--customers", str(self.attempts * 3 // 10), "--rate", str(self.attempts // 4),
+            "--repeats", str(self.attempts // 5), "--listings", "50", "--connections", "64",
+            "--seed", str(self.seed + len(self.skus)), "--until-settled", "--expect-sold",
+            str(stock), "--record", self._record(sku), url=self.url)
+
+    def check_again(self, most):
+        """What crowds were told is still so; of so many of the sales. Returns how many."""
+        edge = self.cluster.edges[0]
+        chosen = random.Random(self.seed).sample(self.skus, min(most, len(self.skus)))
+        for sku in chosen:
+            edge.tool("check", edge.url, "--record", self._record(sku), "--token-file",
+                      edge.path("shop-token"))
+        shutil.rmtree(self.records)
+        return len(chosen)
 
     def _run(self):
         while not self.ending.is_set():
@@ -329,22 +349,25 @@ class Balancer:
     """HAProxy with the configuration that users are given, before a cluster that has started. Clients
     come by TLS, with a certificate that is made for it."""
 
-    def __init__(self, cluster):
+    def __init__(self, cluster, network=None):
         self.cluster = cluster
         self.operator, self.shop = cluster.edges[0].operator, cluster.edges[0].shop
         self.directory = tempfile.mkdtemp(prefix="fairsale-balancer-")
         self.port, self.plain_port = free_ports(2)
         self.url = f"https://127.0.0.1:{self.port}"
         self.process = None
-        nodes = {f"EDGE{i}": s for i, s in enumerate(cluster.edges)}
-        nodes |= {f"PROCESSOR{i}": s for i, s in enumerate(cluster.processors)}
+        nodes = {f"EDGE{i}": s.port for i, s in enumerate(cluster.edges)}
+        nodes |= {f"PROCESSOR{i}": s.port for i, s in enumerate(cluster.processors)}
+        if network:
+            # Cut off as a node of its own name: others can lose a node that clients still reach.
+            nodes = {name: network.link("balancer", name, port) for name, port in nodes.items()}
         self.environment = {
             "PATH": os.environ["PATH"],
             "HTTPS": f"127.0.0.1:{self.port}",
             "HTTP": f"127.0.0.1:{self.plain_port}",
             "CERTIFICATE": self.path("certificate-and-key"),
             "BALANCER_SOCKET": self.path("socket"),
-            **{name: f"127.0.0.1:{s.port}" for name, s in nodes.items()}}
+            **{name: f"127.0.0.1:{port}" for name, port in nodes.items()}}
 
     def path(self, name):
         return os.path.join(self.directory, name)
@@ -372,14 +395,14 @@ class Balancer:
                     out.write(f.read())
         self.trust = ssl.create_default_context(cafile=self.path("certificate"))
         with open(self.path("log"), "wb") as log:
-            self.process = subprocess.Popen(["haproxy", "-db", "-f", BALANCER], stdout=log,
+            self.process = subprocess.Popen(["haproxy", "-W", "-db", "-f", BALANCER], stdout=log,
                                             stderr=log, env=self.environment)
         eventually("HAProxy serves", self._ready)
         return self
 
     def __exit__(self, kind, *error):
         if self.process is not None:
-            self.process.kill()
+            self.process.terminate()
             self.process.wait(PATIENCE)
         if kind is not None:
             print(f"---- log of HAProxy ----\n{self.log}", file=sys.stderr)
@@ -390,6 +413,16 @@ class Balancer:
         with contextlib.suppress(OSError):
             return self.request("GET", "/readyz").status == 200
         return False
+
+    def _workers(self):
+        with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children") as f:
+            return set(f.read().split())
+
+    def reload(self):
+        """It begins anew with its configuration. Those before it go when their clients have."""
+        before = self._workers()
+        self.process.send_signal(signal.SIGUSR2)
+        eventually("a new HAProxy serves", lambda: self._workers() - before and self._ready())
 
     def tell(self, command):
         """What the operator can do at its socket."""

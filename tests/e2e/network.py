@@ -1,7 +1,7 @@
 """A network that can be cut: TCP connections through proxies on loopback, each between two that are
-named. While some are cut off, which still reach each other, nothing they send arrives elsewhere, and
-nothing reaches them; no connection is closed. What was cut is closed when it heals, as a host does that
-has been away for too long. Connections can be slow, too, and break."""
+named. While some are cut off, which still reach each other, nothing they send arrives elsewhere, or
+nothing reaches them, or both; no connection is closed. What was cut is closed when it heals, as a host
+does that has been away for too long. Connections can be slow, too, and break."""
 
 import asyncio
 import collections
@@ -12,10 +12,10 @@ from harness import PATIENCE
 
 
 class Side(asyncio.Protocol):
-    """One end of a connection; `other` is the one that its bytes go to."""
+    """One end of a connection, at `name`; `other` is the one that its bytes go to."""
 
-    def __init__(self, link, other=None):
-        self.link, self.other, self.transport = link, other, None
+    def __init__(self, link, name, other=None):
+        self.link, self.name, self.other, self.transport = link, name, other, None
         self.early = []  # what came before the other end was there
         self.late = collections.deque()
         self.due = 0
@@ -25,7 +25,7 @@ class Side(asyncio.Protocol):
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.link.sides.add(self)
         if self.other is None:
-            self.other = Side(self.link, self)
+            self.other = Side(self.link, self.link.to, self)
             asyncio.ensure_future(self._connect())
         else:
             for data in self.other.early:
@@ -40,7 +40,7 @@ class Side(asyncio.Protocol):
             self.transport.abort()
 
     def data_received(self, data):
-        if self.link.is_cut():
+        if self.link.loses_from(self.name):
             return
         if self.other.transport is None:
             self.early.append(data)
@@ -54,7 +54,7 @@ class Side(asyncio.Protocol):
 
     def _pass_on(self):
         data = self.late.popleft()
-        if not self.link.is_cut() and self.other.transport is not None:
+        if not self.link.loses_from(self.name) and self.other.transport is not None:
             self.other.write(data)
 
     def write(self, data):
@@ -77,8 +77,9 @@ class Side(asyncio.Protocol):
 
 
 class Link:
-    def __init__(self, network, names, port):
-        self.network, self.names, self.port = network, names, port
+    def __init__(self, network, of, to, port):
+        self.network, self.of, self.to, self.port = network, of, to, port
+        self.names = {of, to}
         self.sides = set()
 
     def delay(self):
@@ -87,11 +88,15 @@ class Link:
     def is_cut(self):
         return len(self.network.away & self.names) == 1
 
+    def loses_from(self, name):
+        way = self.network.sends if name in self.network.away else self.network.hears
+        return self.is_cut() and not way
+
 
 class Network:
     def __init__(self):
         self.links = []
-        self.away = set()
+        self.away, self.sends, self.hears = set(), False, False
         self.slow, self.delay = set(), 0
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever)
@@ -118,15 +123,17 @@ class Network:
     def link(self, of, to, port):
         """Where `of` reaches the port of `to`."""
         async def listen():
-            link = Link(self, {of, to}, port)
-            link.server = await self.loop.create_server(lambda: Side(link), "127.0.0.1", 0)
+            link = Link(self, of, to, port)
+            link.server = await self.loop.create_server(
+                lambda: Side(link, of), "127.0.0.1", 0)
             self.links.append(link)
             return link.server.sockets[0].getsockname()[1]
         return self._do(listen())
 
-    def cut(self, *names):
+    def cut(self, *names, sends=False, hears=False):
+        """These from all others, unless what they send still arrives, or they still hear."""
         async def cut():
-            self.away = set(names)
+            self.away, self.sends, self.hears = set(names), sends, hears
         self._do(cut())
 
     def slow_down(self, name, seconds):

@@ -1,6 +1,7 @@
 """Streams that have lost what they had acknowledged: the processors notice, and a cluster goes on from
 their logs."""
 
+import base64
 import json
 import os
 import shutil
@@ -218,6 +219,54 @@ class Reseed(Case):
             streams.start()
             answers |= self.sell(c, ["dan"])
             self.check(c, answers)
+
+    def test_replicated_streams_are_rolled_back_and_use_positions_again(self):
+        """As after a power cut of all NATS servers, while no processor is there to see it."""
+        with NatsServers() as nats, Cluster(self.programs, nats) as c:
+            streams = Streams(nats)
+            for sku in SKUS:
+                c.edges[0].open_sale(sku, stock=5, hold_seconds=600)
+            answers = self.sell(c, ["ann"])
+            streams.stop()
+            streams.keep()
+            streams.start()
+            answers |= self.sell(c, ["ben", "cleo"])
+            for sku in SKUS:
+                c.settled(sku)
+            before = {p: (c.generation(p), self.messages(nats, c, p)) for p in range(2)}
+            self.stop_all(c)
+            streams.kill()
+            streams.put_back()
+            streams.start()
+            # What others would have bought: a batch once more stands for theirs.
+            for p, (generation, messages) in before.items():
+                stream = f"FAIRSALE_LOG_{p}_{generation}"
+                with nats.servers[0].requests() as request:
+                    def asked(what, key, body=None):
+                        # It has no leader yet, at first.
+                        return eventually("the stream answers",
+                                          lambda: request(what, body).get(key))
+                    kept = asked(f"$JS.API.STREAM.INFO.{stream}", "state")["last_seq"]
+                    self.assertLess(kept, messages, "it was rolled back")
+                    batch = base64.b64decode(asked(f"$JS.API.STREAM.MSG.GET.{stream}", "message",
+                                                   {"seq": kept})["data"])
+                    while kept < messages + 3:
+                        kept = asked(f"fairsale.log.{p}.{generation}", "seq", batch)
+            for s in c.all():
+                s.launch()
+            for s in c.all():
+                s.await_listening()
+            self.await_stop(c, "is not the one that this log was made of")
+            self.stop_all(c)
+            self.reseed(c, "--yes", replicas=3)
+            self.start_all(c)
+            answers |= self.sell(c, ["dan"])
+            self.check(c, answers)
+
+    @staticmethod
+    def messages(nats, cluster, partition):
+        return nats.servers[0].call("$JS.API.STREAM.INFO.FAIRSALE_LOG_"
+                                    f"{partition}_{cluster.generation(partition)}")["state"]["last_seq"]
 
     def test_a_copy_that_has_parted_is_left_alone(self):
         with NatsServers(1) as nats, Cluster(self.programs, nats, edges=1, replicas=1) as c:

@@ -54,8 +54,8 @@ class Published final : public Bus {
   }
   void step_down(PartitionId, std::uint16_t) override {}
   bool remove_stream(PartitionId, std::uint16_t) override { return true; }
-  Result<std::optional<Bytes>> fetch(PartitionId, Position) override {
-    return std::optional<Bytes>{};
+  Result<std::optional<LogStreamMessage>> fetch(PartitionId, Position) override {
+    return std::optional<LogStreamMessage>{};
   }
   void publish_message(PartitionId, std::uint16_t, std::span<const std::byte>) override {}
   void publish_answers(NodeId, std::span<const std::byte>) override {}
@@ -118,7 +118,7 @@ class AnEdge : public testing::Test {
     for (const std::uint64_t node : {1, 2}) {
       Bytes bytes;
       cluster::append_answers(bytes,
-                              {.node = NodeId{node << 8},
+                              {.processor = cluster::ProcessorId{node},
                                .number = sent.number,
                                .sku = sku,
                                .position = at.epoch(),

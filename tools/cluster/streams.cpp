@@ -35,7 +35,10 @@ class NatsLogStreams final : public LogStreams {
   }
   Result<std::optional<std::vector<std::byte>>> message(const api::LogStream& stream,
                                                         std::uint64_t sequence) override {
-    return api::log_stream_message(client_->context.get(), stream, sequence);
+    auto found = api::log_stream_message(client_->context.get(), stream, sequence);
+    if (!found) return tl::unexpected(found.error());
+    if (!*found) return std::optional<std::vector<std::byte>>{};
+    return std::optional(std::move((*found)->bytes));
   }
   Result<void> open(const api::LogStream& stream, std::span<const std::byte> first) override {
     return api::open_log_stream(client_->context.get(), stream, first);

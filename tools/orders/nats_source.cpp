@@ -130,9 +130,12 @@ class NatsSource final : public OrderSource {
       }
       told = false;
       spdlog::info("Orders come from the stream {}", kStream);
-      if (auto ok = receive(**subscription, intake); !ok) return ok;
+      auto ok = receive(**subscription, intake);
       natsSubscription_Unsubscribe(subscription->get());
       natsConnection_FlushTimeout(nats->connection.get(), kTimeout.count());
+      // The library may be about to deliver to the subscription, without a hold on it.
+      natsConnection_Close(nats->connection.get());
+      if (!ok) return ok;
     }
     return {};
   }

@@ -129,6 +129,10 @@ struct Told {
   std::uint64_t seq = 0;
   std::uint64_t purchase = 0;
 
+  static Told of(Seq seq, const Decision& d) {
+    return {static_cast<std::uint8_t>(d.kind), static_cast<std::uint8_t>(d.reason), seq.value,
+            d.purchase.value};
+  }
   friend bool operator==(const Told&, const Told&) = default;
 };
 constexpr std::size_t kToldBytes = 18;
@@ -142,15 +146,14 @@ struct Shard final : public fairsale::Answers {
     void on_commit(SkuId, const Sale&) override {}
   };
 
-  Shard(Disk& disk, const Clock& clock, Partitions spread, NodeId me, std::size_t promises)
+  Shard(Disk& disk, const Clock& clock, Partitions spread, ProcessorId me, std::size_t promises)
       : id(me),
         sequencer(disk, clock, nobody, {.snapshot_every = 40, .ordered_elsewhere = true}),
         follower(sequencer, spread, promises) {}
 
   void on_decided(const Ticket&, SkuId, Seq seq, const Event&, const Decision& d,
                   const Sale&) override {
-    tell({static_cast<std::uint8_t>(d.kind), static_cast<std::uint8_t>(d.reason), seq.value,
-          d.purchase.value});
+    tell(Told::of(seq, d));
   }
   void on_refused(const Ticket&, SkuId, Admission) override { tell({255, 0, 0, 0}); }
   void on_followed(const Ordered& m, const Head& after) override {
@@ -171,7 +174,7 @@ struct Shard final : public fairsale::Answers {
     content.insert(content.end(), bytes.begin(), bytes.end());
   }
 
-  NodeId id;
+  ProcessorId id;
   Nobody nobody;
   Sequencer sequencer;
   Follower follower;
@@ -192,6 +195,7 @@ struct Processor {
   // What it took, for others that lack it. In its memory.
   std::map<std::pair<PartitionId, Position>, Stream::Stored> taken;
   std::map<PartitionId, std::string> stopped;  // outlives its process, as the cause does
+  std::map<PartitionId, Position> too_long;    // in its memory: before others were asked
   std::map<PartitionId, Position> shorten_to;  // on its disk: before the log is used again
   std::map<PartitionId, std::map<std::uint16_t, std::uint64_t>> cuts;  // on its disk
   std::int64_t paused_until = 0;
@@ -282,9 +286,10 @@ class Life {
 
   void boot(Processor& p) {
     const auto at = static_cast<std::size_t>(&p - processors_.data());
-    p.shard = std::make_unique<Shard>(p.disk, p.clock, spread_, NodeId{100 + at},
+    p.shard = std::make_unique<Shard>(p.disk, p.clock, spread_, ProcessorId{1 + at},
                                       enough_to_know(processors_.size(), durable_on_));
     p.taken.clear();
+    p.too_long.clear();
     for (const auto& [id, end] : p.shorten_to) {
       const auto more = beyond(p.disk, spread_, id, end);
       expect(more.has_value(), "a log tells what it has beyond a cut");
@@ -378,7 +383,7 @@ class Life {
     for (const auto& [id, s] : p.shard->follower.partitions()) {
       if (s.stopped.empty() || p.stopped.contains(id)) continue;
       if (s.shorten_to) {
-        p.shorten_to[id] = *s.shorten_to;
+        p.too_long[id] = *s.shorten_to;
         continue;
       }
       if (!lossy_.contains(id)) {
@@ -475,8 +480,7 @@ class Life {
     if (Origin* o = this->origin(origin))
       generation = std::max(generation, o->generations[partition]);
     Publication p{partition, origin, number, generation, std::move(bytes)};
-    if (net_strikes(repeat_publication)) send(p);
-    if (!net_strikes(lose_publication)) send(std::move(p));
+    send(std::move(p), repeat_publication, lose_publication);
   }
 
   // What heartbeats tell; sometimes late, and sometimes somebody is early.
@@ -493,9 +497,21 @@ class Life {
   // ---- The network and the streams
 
   void send(Item item) {
-    in_flight_.emplace(
-        std::pair{now_ + 1 + net_.below(static_cast<std::uint64_t>(delay_)), ++sent_},
-        std::move(item));
+    const std::int64_t arrives = now_ + 1 + net_.below(static_cast<std::uint64_t>(delay_));
+    if (!in_flight_.empty() && in_flight_.rbegin()->first.first > arrives) ++counts_.overtaken;
+    in_flight_.emplace(std::pair{arrives, ++sent_}, std::move(item));
+  }
+
+  void send(Item item, Fault repeats, Fault loses) {
+    if (net_strikes(repeats)) {
+      ++counts_.repeated;
+      send(item);
+    }
+    if (net_strikes(loses)) {
+      ++counts_.lost;
+    } else {
+      send(std::move(item));
+    }
   }
 
   void arrive(Publication& p) {
@@ -505,7 +521,9 @@ class Life {
     ++counts_.batches;
     say("partition {} stores {} as {}/{}", p.partition.value, p.number.value, p.generation,
         s.messages.size());
-    if (!net_strikes(lose_acknowledgement)) {
+    if (net_strikes(lose_acknowledgement)) {
+      ++counts_.lost;
+    } else {
       send(Acknowledgement{p.origin, p.number, {p.generation, s.messages.size()}});
     }
   }
@@ -579,6 +597,19 @@ class Life {
 
   // ---- Processors
 
+  bool skips() {
+    const bool yes = net_strikes(skip);
+    counts_.lost += yes ? 1 : 0;
+    return yes;
+  }
+
+  // Another has gone over to a later stream, and takes its messages, while this one still takes
+  // those of the stream before: both decide sales of the same partition.
+  bool has_left(const Processor& other, PartitionId id, std::uint16_t generation) const {
+    return other.shard &&
+           other.shard->follower.partitions().at(id).position.generation > generation;
+  }
+
   void deliver(Processor& p, PartitionId id, std::size_t most) {
     Shard& shard = *p.shard;
     const Follower::State& s = shard.follower.partitions().at(id);
@@ -593,7 +624,7 @@ class Life {
          n <= standby.messages.size() && messages.size() < most;
          ++n) {
       const auto& m = standby.messages[n - 1];
-      if (net_strikes(skip)) continue;
+      if (skips()) continue;
       messages.push_back({id, {next_generation, n}, m.time, m.bytes});
     }
     std::uint64_t& next = p.next[id];
@@ -601,7 +632,11 @@ class Life {
       fill(p, id, messages);
       next = s.position.sequence + 1;  // if the stream is back, it has them too
     }
-    if (net_strikes(redeliver)) next -= std::min<std::uint64_t>(next - 1, net_.below(4));
+    if (net_strikes(redeliver)) {
+      const auto again = std::min<std::uint64_t>(next - 1, net_.below(4));
+      next -= again;
+      counts_.repeated += again;
+    }
     const Stream& stream = this->stream(id, generation);
     // Where its log stands may be beyond a cut that it has not heard of.
     const bool may =
@@ -611,7 +646,7 @@ class Life {
            messages.size() < most;
          ++next) {
       const auto& m = stream.messages[next - 1];
-      if (net_strikes(skip)) continue;
+      if (skips()) continue;
       messages.push_back({id, {generation, next}, m.time, m.bytes});
     }
     const Position before = s.position;
@@ -635,6 +670,11 @@ class Life {
         p.taken[{id, m.position}] = {m.time, {m.bytes.begin(), m.bytes.end()}};
       }
     }
+    if (s.position > before && s.position.generation == generation &&
+        std::any_of(processors_.begin(), processors_.end(),
+                    [&](const Processor& q) { return has_left(q, id, generation); })) {
+      ++counts_.two_owners;
+    }
     if (s.position.generation > before.generation && before.generation == generation) {
       ++counts_.turnovers;
       if (!chance_.one_in(4)) {
@@ -651,8 +691,7 @@ class Life {
     }
     if (s.look || (s.gap && net_.one_in(2))) connect(p, id);
     for (Reply& r : shard.replies) {
-      if (net_strikes(repeat_reply)) send(r);
-      if (!net_strikes(lose_reply)) send(std::move(r));
+      send(std::move(r), repeat_reply, lose_reply);
     }
     shard.replies.clear();
     (void)shard.sequencer.turn(shard);
@@ -704,8 +743,7 @@ class Life {
 
   void tell(PartitionId id, std::uint16_t generation, Bytes bytes) {
     Publication p{id, NodeId{0}, BatchNumber{0}, generation, std::move(bytes)};
-    if (net_strikes(repeat_publication)) send(p);
-    if (!net_strikes(lose_publication)) send(std::move(p));
+    send(std::move(p), repeat_publication, lose_publication);
   }
 
   // Whoever sees that a deadline has passed says so.
@@ -784,7 +822,7 @@ class Life {
       }
       p.disk.log = std::move(fresh);
       p.stopped.erase(id);
-      p.shorten_to.erase(id);
+      p.too_long.erase(id);
       boot(p);
     }
   }
@@ -823,7 +861,7 @@ class Life {
 
   void work(Processor& p, bool all) {
     if (!p.shard || p.paused_until > now_) return;
-    for (auto it = p.shorten_to.begin(); it != p.shorten_to.end();) {
+    for (auto it = p.too_long.begin(); it != p.too_long.end();) {
       std::vector<std::uint64_t> others;
       for (const Processor& q : processors_) {
         const auto cuts = q.cuts.find(it->first);
@@ -835,14 +873,14 @@ class Life {
       if (!may_take_back(it->second.sequence, others, processors_.size(), durable_on_)) {
         if (faulty_) return;  // it waits, or an operator comes
         note_stop(p, it->first, "it has more than the others, and they do not agree on how much");
-        it = p.shorten_to.erase(it);
+        it = p.too_long.erase(it);
         continue;
       }
       ++it;
     }
-    if (!p.shorten_to.empty()) {
+    if (!p.too_long.empty()) {
       // It starts again; or it dies before it could write down why.
-      if (faulty_ && chance_.one_in(4)) p.shorten_to.clear();
+      if (!faulty_ || !chance_.one_in(4)) p.shorten_to = p.too_long;
       die(p);
       if (faulty_) return;
       boot(p);
@@ -1009,6 +1047,40 @@ class Life {
     return false;
   }
 
+  // What the log in the end makes of each event.
+  void replay(SkuId sku, std::map<std::pair<SkuId, std::uint64_t>, Told>& out) {
+    struct Again final : fairsale::Answers {
+      void on_decided(const Ticket&, SkuId sku, Seq seq, const Event&, const Decision& d,
+                      const Sale&) override {
+        out[{sku, seq.value}] = Told::of(seq, d);
+      }
+      void on_refused(const Ticket&, SkuId, Admission) override {
+        fail("an event of the log is refused when it comes again");
+      }
+      void on_followed(const Ordered&, const Head&) override {}
+      explicit Again(std::map<std::pair<SkuId, std::uint64_t>, Told>& o) : out(o) {}
+      std::map<std::pair<SkuId, std::uint64_t>, Told>& out;
+    } again(out);
+    MemoryLog log;
+    Shard::Nobody nobody;
+    Sequencer sequencer(log, processors_[0].clock, nobody, {.ordered_elsewhere = true});
+    const auto read = processors_[0].disk.read(sku, Seq{1}, [&](const BlockView& b) {
+      std::vector<Event> events;
+      expect(b.for_each([&](Seq, const Event& e) { events.push_back(e); }).has_value(),
+             "a block tells its events");
+      const std::vector<Ticket> tickets(events.size(), Asker{NodeId{1}, BatchNumber{1}}.pack());
+      const Ordered m{.sku = sku,
+                      .position = b.header().epoch,
+                      .time = b.header().time,
+                      .events = events,
+                      .tickets = tickets,
+                      .knows = {}};
+      expect(sequencer.follow({&m, 1}, again).has_value(), "a log can be taken again");
+      return true;
+    });
+    expect(read.has_value(), "a log can be read");
+  }
+
   void judge() {
     for (const auto& name : names_) {
       const SkuId sku = sku_id(name);
@@ -1035,13 +1107,16 @@ class Life {
       }
     }
     // Whatever was answered stands where it was said to stand.
-    for (const auto& name : names_) {
-      const SkuId sku = sku_id(name);
-      const Sale* sale = processors_[0].shard->sequencer.find(sku);
-      const auto last = decided_.lower_bound({SkuId{sku.value + 1}, 0});
-      if (sale == nullptr || last == decided_.begin()) continue;
-      const auto& [where, told] = *std::prev(last);
-      if (where.first == sku) expect(Seq{where.second} <= sale->seq(), "no answered event is lost");
+    std::map<std::pair<SkuId, std::uint64_t>, Told> stands;
+    for (const auto& name : names_) replay(sku_id(name), stands);
+    for (const auto& [where, told] : decided_) {
+      const auto at = stands.find(where);
+      if (at == stands.end()) fail(fmt::format("what was answered at {} is lost", where.second));
+      if (at->second != told) {
+        fail(fmt::format("answered at {}: {}/{} purchase {}; in the log: {}/{} purchase {}",
+                         where.second, told.kind, told.reason, told.purchase, at->second.kind,
+                         at->second.reason, at->second.purchase));
+      }
     }
   }
 

@@ -22,6 +22,10 @@ struct ClusterCounts {
   std::uint64_t batches = 0;        // stored by a stream
   std::uint64_t accepted = 0;       // events whose answers were let through
   std::uint64_t lost_replies = 0;   // batches that an origin gave up
+  std::uint64_t lost = 0;           // messages on the network, or not delivered by a stream
+  std::uint64_t repeated = 0;       // messages
+  std::uint64_t overtaken = 0;      // messages by one that was sent later
+  std::uint64_t two_owners = 0;     // times that one took what another had left behind a cut
   std::uint64_t deaths = 0;         // of processors and origins
   std::uint64_t turnovers = 0;      // of a processor, to a partition's next stream
   std::uint64_t taken_back = 0;     // blocks beyond a cut
@@ -37,7 +41,7 @@ struct ClusterCounts {
   }
 
  private:
-  static const std::array<std::uint64_t ClusterCounts::*, 12> kAll;
+  static const std::array<std::uint64_t ClusterCounts::*, 16> kAll;
 };
 
 struct ClusterReport {
@@ -49,10 +53,12 @@ struct ClusterReport {
 // `text`: where to write what happens; null: nowhere.
 ClusterReport simulate_cluster(std::uint64_t seed, std::FILE* text);
 
-inline constexpr std::array<std::uint64_t ClusterCounts::*, 12> ClusterCounts::kAll{
-    &ClusterCounts::lives,        &ClusterCounts::batches,       &ClusterCounts::accepted,
-    &ClusterCounts::lost_replies, &ClusterCounts::deaths,        &ClusterCounts::turnovers,
-    &ClusterCounts::taken_back,   &ClusterCounts::stream_losses, &ClusterCounts::stopped,
-    &ClusterCounts::forks,        &ClusterCounts::reseeds,       &ClusterCounts::disagreements};
+inline constexpr std::array<std::uint64_t ClusterCounts::*, 16> ClusterCounts::kAll{
+    &ClusterCounts::lives,        &ClusterCounts::batches,    &ClusterCounts::accepted,
+    &ClusterCounts::lost_replies, &ClusterCounts::lost,       &ClusterCounts::repeated,
+    &ClusterCounts::overtaken,    &ClusterCounts::two_owners, &ClusterCounts::deaths,
+    &ClusterCounts::turnovers,    &ClusterCounts::taken_back, &ClusterCounts::stream_losses,
+    &ClusterCounts::stopped,      &ClusterCounts::forks,      &ClusterCounts::reseeds,
+    &ClusterCounts::disagreements};
 
 }  // namespace fairsale::sim
