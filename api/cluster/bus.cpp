@@ -263,6 +263,14 @@ class NatsBus final : public Bus {
     return it != following_.end() && it->second.lost;
   }
 
+  void found(PartitionId p, std::uint16_t generation, std::uint64_t last) override {
+    const std::scoped_lock lock(mutex_);
+    const auto it = following_.find({p, generation});
+    if (it == following_.end()) return;
+    it->second.last = std::max(it->second.last, last);
+    it->second.lost = false;
+  }
+
   milliseconds quiet(PartitionId p, std::uint16_t generation) const override {
     const std::scoped_lock lock(mutex_);
     const auto it = following_.find({p, generation});

@@ -36,6 +36,10 @@ constexpr milliseconds kNotFollowed{4'000};     // in vain, by too many
 constexpr milliseconds kNeverFollowed{12'000};  // likewise, since the start
 constexpr milliseconds kFirstWord{750};
 constexpr milliseconds kLookForWord{20};
+constexpr milliseconds kSecondWord{600};  // of one that was silent
+constexpr milliseconds kFetching{1'000};
+constexpr milliseconds kFilled{300};
+constexpr std::uint64_t kFetchedAtOnce = 1'024;
 constexpr milliseconds kSuspectAgain{10'000};
 constexpr milliseconds kTryNext{250};
 constexpr milliseconds kStoresAgain{1'000};
@@ -513,6 +517,9 @@ void Cluster::attach(PartitionId p) {
   const auto now = steady_clock::now();
   bool wants_now = false;
   bool wants_next = false;
+  bool silent_now = false;  // and nothing else
+  bool silent_next = false;
+  bool lacks = false;
   bool looks = false;
   std::string server_now;
   std::string server_next;
@@ -527,14 +534,15 @@ void Cluster::attach(PartitionId p) {
     if (std::exchange(a.position, state->position) != state->position) a.moved = now;
     const bool stuck = state->position < others && now - a.moved > kStuck;
     if (stuck) a.moved = now;
-    const auto wanted = [&](Consumer& c, std::uint16_t g, bool gap) {
+    const auto wanted = [&](Consumer& c, std::uint16_t g, bool gap, bool& silent) {
       gap = gap || bus_->lost(p, g);
       if (c.attached && !gap && bus_->silent(p, g) < kSilence) return false;
       if (now - c.tried < kTryAgain) return false;
       c.tried = now;
+      silent = c.attached && !gap;
       return true;
     };
-    wants_next = wanted(a.next, next, (state->next_gap || stuck) && !state->cut);
+    wants_next = wanted(a.next, next, (state->next_gap || stuck) && !state->cut, silent_next);
     looks = a.now.attached && a.next.attached && now - a.looked > kLookAgain;
     if (looks) a.looked = now;
     server_now = a.now.server;
@@ -542,7 +550,14 @@ void Cluster::attach(PartitionId p) {
     // Once somebody has promised to leave this stream, all do, but for what they lack up to the
     // cut.
     wants_now = ((!state->promised() && state->promises.empty()) || state->cut) &&
-                wanted(a.now, generation, state->gap || state->look || stuck);
+                wanted(a.now, generation, state->gap || state->look || stuck, silent_now);
+    lacks = a.now.attached && !state->look && !stuck && state->promises.empty() &&
+            (state->gap || bus_->lost(p, generation));
+  }
+  if (wants_now && lacks) {
+    // One that is silent may soon speak again.
+    const auto silence = bus_->silent(p, generation);
+    wants_now = silence < kFirstWord ? !fetch_lacking(p, *state) : silence >= kSilence;
   }
   // Leaders change by themselves too, and a consumer is to be where its stream's leader is.
   if (looks) {
@@ -551,11 +566,15 @@ void Cluster::attach(PartitionId p) {
     const auto elsewhere = [](const auto& leader, const std::string& server) {
       return leader && *leader && !(*leader)->empty() && **leader != server;
     };
-    wants_now = wants_now || (!state->promised() && elsewhere(leads, server_now));
-    wants_next = wants_next || (state->promises.empty() && elsewhere(leads_next, server_next));
     const bool one = leads && leads_next && *leads && **leads == leads_next->value_or("");
-    // Which parts them.
-    wants_next = wants_next || (one && replicated(generation) && state->promises.empty());
+    const bool moved = !state->promised() && elsewhere(leads, server_now);
+    // The second parts them.
+    const bool next_moved = state->promises.empty() &&
+                            (elsewhere(leads_next, server_next) || (one && replicated(generation)));
+    wants_now = wants_now || moved;
+    wants_next = wants_next || next_moved;
+    silent_now = silent_now && !moved;
+    silent_next = silent_next && !next_moved;
   }
   const auto report = [&](const Result<std::string>& done, bool of_next) {
     const std::scoped_lock lock(mutex_);
@@ -579,8 +598,64 @@ void Cluster::attach(PartitionId p) {
     if (wants_now) report(tl::unexpected(ok.error()), false);
     return;
   }
-  if (wants_next) report(attach_next(p, next), true);
-  if (wants_now) report(attach_now(p), false);
+  // A server that was stopped may be back by now, and its consumers with it: and just then NATS may
+  // be unable to make others, for long.
+  const auto back = [&](std::uint16_t g, bool was_silent) {
+    return was_silent && awaits_word(p, g, kSecondWord, kSilence);
+  };
+  if (wants_next && !back(next, silent_next)) report(attach_next(p, next), true);
+  if (wants_now && !back(generation, silent_now)) report(attach_now(p), false);
+}
+
+bool Cluster::awaits_word(PartitionId p, std::uint16_t generation, milliseconds patience,
+                          milliseconds silence) {
+  bus_->probe(p, generation);
+  for (auto waited = milliseconds{0}; waited < patience; waited += kLookForWord) {
+    if (bus_->silent(p, generation) < silence) return true;
+    std::unique_lock lock(mutex_);
+    if (stopping_now_.wait_for(lock, kLookForWord, [&] { return stopping_; })) break;
+  }
+  return false;
+}
+
+// What was under way when connections broke does not come again, and may be what all processors
+// lack. A stream's leader gives it out, also while NATS has no leader of its own and makes no
+// consumers. Whether nothing is lacking any more.
+bool Cluster::fetch_lacking(PartitionId p, const cluster::Follower::State& s) {
+  const std::uint16_t generation = s.position.generation;
+  const auto until = steady_clock::now() + kFetching;
+  if (s.anchor.generation == generation && s.anchor.sequence > 1) {
+    // Else the stream is not what it was, which whoever makes a consumer looks into.
+    const auto found = bus_->fetch(p, s.anchor);
+    if (!found || !*found) return false;
+    const auto& [time, bytes] = **found;
+    const auto made = cluster::made_last_block(*log_, {p, s.anchor, time, bytes});
+    if (!cluster::parse_cut(bytes) && !made.value_or(false)) return false;
+  }
+  bool all = false;
+  std::uint64_t last = s.position.sequence;
+  while (last < s.position.sequence + kFetchedAtOnce && steady_clock::now() < until) {
+    const auto found = bus_->fetch(p, {generation, last + 1});
+    if (!found) break;
+    all = !*found;
+    if (all) break;
+    ++last;
+    const auto& [time, bytes] = **found;
+    member_of(p).lent({p, {generation, last}, time, bytes});
+  }
+  if (last > s.position.sequence) {
+    spdlog::info("Partition {}: messages {} to {}, which did not come, were fetched", p.value,
+                 s.position.sequence + 1, last);
+  }
+  if (!all) return false;
+  bus_->found(p, generation, last);
+  for (auto waited = milliseconds{0}; waited < kFilled; waited += kLookForWord) {
+    const auto now = state_of(p);
+    if (now && !now->gap && now->position >= Position{generation, last}) return true;
+    std::unique_lock lock(mutex_);
+    if (stopping_now_.wait_for(lock, kLookForWord, [&] { return stopping_; })) break;
+  }
+  return false;
 }
 
 // The stream that this partition goes on with when its own is silent.
@@ -623,12 +698,7 @@ Result<std::string> Cluster::follow_at_leader(PartitionId p, Position from, std:
     if (!leader || !*leader || **leader == *server) break;
   }
   // A new consumer does not always notice that somebody listens; then another is made.
-  bus_->probe(p, from.generation);
-  for (auto waited = milliseconds{0}; waited < kFirstWord; waited += kLookForWord) {
-    if (bus_->silent(p, from.generation) < kFirstWord) return server;
-    std::unique_lock lock(mutex_);
-    if (stopping_now_.wait_for(lock, kLookForWord, [&] { return stopping_; })) break;
-  }
+  if (awaits_word(p, from.generation, kFirstWord, kFirstWord)) return server;
   return fail(Fault::busy, "its stream says nothing");
 }
 

@@ -271,6 +271,32 @@ TEST(Follower, AMessageThatFollowsWhatTheStreamHasLostStopsThePartition) {
   EXPECT_EQ(other.state().position, (Position{0, 1}));
 }
 
+TEST(Follower, AMessageThatTookThePlaceOfTheLastBlocksIsKnown) {
+  const auto made = [](const std::vector<Event>& events, Timestamp at, std::uint64_t place = 2) {
+    Stream stream;
+    Origin origin;
+    origin.send(stream, "a", {scheduled("a", 5)}, kOpening);
+    // The second sale of this name finds no place.
+    origin.send(stream, "a", {attempt("x", "1"), scheduled("a", 5), attempt("y", "1")}, kOpening);
+    MemoryLog log;
+    Processor p(log);
+    p.take(stream.after(0));
+    Stream other;
+    origin.send(other, "a", events, at);
+    const auto& m = other.messages.front();
+    return *made_last_block(log, {kPartition, {0, place}, m.time, m.bytes});
+  };
+  const std::vector<Event> same{attempt("x", "1"), scheduled("a", 5), attempt("y", "1")};
+  EXPECT_TRUE(made(same, kOpening));
+  EXPECT_FALSE(made(same, kOpening, 3)) << "at another place";
+  EXPECT_FALSE(made(same, kOpening + Duration{1})) << "stored later than the block says";
+  EXPECT_TRUE(made(same, kOpening + Duration{-1})) << "a clock that went back";
+  EXPECT_FALSE(made({attempt("x", "1"), scheduled("a", 5), attempt("z", "1")}, kOpening));
+  EXPECT_FALSE(made({attempt("y", "1"), scheduled("a", 5), attempt("x", "1")}, kOpening));
+  EXPECT_FALSE(made({attempt("x", "1")}, kOpening));
+  EXPECT_FALSE(made({TimePassed{}}, kOpening));
+}
+
 TEST(Follower, AMessageThatFollowsAnotherLogStopsThePartition) {
   Stream stream;
   Origin origin;

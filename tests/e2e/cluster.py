@@ -121,6 +121,15 @@ class NatsServers:
         about = self._about(stream)
         return self.servers[int(about["leader"][1:])] if about else None
 
+    def meta_leader(self):
+        """The number of the server by which streams and consumers are made, by what they log."""
+        logged = []
+        for i, s in enumerate(self.servers):
+            with open(os.path.join(s.directory, "log"), errors="replace") as log:
+                logged += [(line.split("]", 1)[1][:28], i) for line in log
+                           if "Self is new JetStream cluster metadata leader" in line]
+        return max(logged)[1]
+
     def replicated(self, stream):
         """Whether all servers that have it have all of it."""
         about = self._about(stream)

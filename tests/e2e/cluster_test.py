@@ -1,10 +1,12 @@
 """A cluster of real processes: what clients see of it, and that all processors have one log."""
 
+import contextlib
 import json
 import os
 import random
 import signal
 import struct
+import threading
 import time
 
 from cluster import Cluster, NatsServers, Rushes, sku_id
@@ -285,6 +287,46 @@ class Clusters(Case):
                 self.assertGreater(gone_over, generation)
                 self.assertEqual([b - a for a, b in zip(changes, more)],
                                  [gone_over - generation] * 3)
+
+    def test_the_server_stops_by_which_all_had_a_stream_that_another_leads(self):
+        """What was under way to all processors is lost, and NATS can make no consumers."""
+        skus = [f"sale-{i}" for i in range(4)]
+        with NatsServers() as nats:
+            first = nats.servers[nats.meta_leader()]
+            other = next(s for s in nats.servers if s is not first)
+            # They are told of the others.
+            nats.url_for = lambda node: first.url if node.startswith("p") else other.url
+            with Cluster(self.programs, nats, edges=1) as c:
+                a, = c.edges
+                for sku in skus:
+                    a.open_sale(sku, stock=1_000_000, hold_seconds=600)
+                c.next_streams_ready()
+                bought = {sku: [time.monotonic()] for sku in skus}
+                ending = threading.Event()
+                def buy(sku):
+                    while not ending.is_set():
+                        with contextlib.suppress(OSError):
+                            reply = a.buy(sku, f"c{len(bought[sku])}", "k")
+                            if reply.status in (200, 201):
+                                bought[sku].append(time.monotonic())
+                threads = [threading.Thread(target=buy, args=(sku,)) for sku in skus]
+                for thread in threads:
+                    thread.start()
+                try:
+                    eventually("all sell", lambda: all(len(b) > 50 for b in bought.values()))
+                    first.process.send_signal(signal.SIGSTOP)
+                    stopped = time.monotonic()
+                    eventually("all sell again", lambda: all(
+                        b[-1] > stopped + 7 for b in bought.values()))
+                finally:
+                    first.process.send_signal(signal.SIGCONT)
+                    ending.set()
+                    for thread in threads:
+                        thread.join()
+                for sku, moments in bought.items():
+                    longest = max(b - a for a, b in zip(moments, moments[1:]))
+                    print(f"{sku}: {longest:.2f} s", flush=True)
+                    self.assertLess(longest, 5)
 
     def told(self, cluster, partition):
         """The generation of a partition's stream by the metrics of all processors, once it is the same,

@@ -5,8 +5,10 @@ does that has been away for too long. Connections can be slow, too, and break.""
 
 import asyncio
 import collections
+import contextlib
+import multiprocessing
+import signal
 import socket
-import threading
 
 from harness import PATIENCE
 
@@ -93,70 +95,87 @@ class Link:
         return self.is_cut() and not way
 
 
-class Network:
+class Links:
+    """All connections, in a process of their own: nothing else makes them wait."""
+
     def __init__(self):
         self.links = []
         self.away, self.sends, self.hears = set(), False, False
         self.slow, self.delay = set(), 0
-        self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=self.loop.run_forever)
 
-    def __enter__(self):
-        self.thread.start()
-        return self
+    async def serve(self, pipe):
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(EOFError):  # whoever asks has gone
+            while True:
+                what, arguments, options = await loop.run_in_executor(None, pipe.recv)
+                pipe.send(await getattr(self, what)(*arguments, **options))
 
-    def __exit__(self, *error):
-        self._do(self._close())
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join(PATIENCE)
-        self.loop.close()
+    async def link(self, of, to, port):
+        link = Link(self, of, to, port)
+        link.server = await asyncio.get_running_loop().create_server(
+            lambda: Side(link, of), "127.0.0.1", 0)
+        self.links.append(link)
+        return link.server.sockets[0].getsockname()[1]
 
-    def _do(self, coroutine):
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(PATIENCE)
+    async def cut(self, *names, sends, hears):
+        self.away, self.sends, self.hears = set(names), sends, hears
 
-    async def _close(self):
+    async def slow_down(self, name, seconds):
+        self.slow, self.delay = {name}, seconds
+
+    async def break_off(self, name):
         for link in self.links:
-            link.server.close()
+            if name in link.names:
+                for side in list(link.sides):
+                    side.transport.abort()
+
+    async def heal(self):
+        cut = [link for link in self.links if link.is_cut()]
+        self.away, self.slow = set(), set()
+        for link in cut:
             for side in list(link.sides):
                 side.transport.abort()
 
+
+def serve(pipe):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    asyncio.run(Links().serve(pipe))
+
+
+class Network:
+    def __enter__(self):
+        self.pipe, theirs = multiprocessing.Pipe()
+        self.process = multiprocessing.get_context("fork").Process(
+            target=serve, args=(theirs,), daemon=True)
+        self.process.start()
+        theirs.close()
+        return self
+
+    def __exit__(self, *error):
+        self.process.kill()
+        self.process.join(PATIENCE)
+        self.pipe.close()
+
+    def _do(self, what, *arguments, **options):
+        self.pipe.send((what, arguments, options))
+        assert self.pipe.poll(PATIENCE), f"the network does not answer to {what}"
+        return self.pipe.recv()
+
     def link(self, of, to, port):
         """Where `of` reaches the port of `to`."""
-        async def listen():
-            link = Link(self, of, to, port)
-            link.server = await self.loop.create_server(
-                lambda: Side(link, of), "127.0.0.1", 0)
-            self.links.append(link)
-            return link.server.sockets[0].getsockname()[1]
-        return self._do(listen())
+        return self._do("link", of, to, port)
 
     def cut(self, *names, sends=False, hears=False):
         """These from all others, unless what they send still arrives, or they still hear."""
-        async def cut():
-            self.away, self.sends, self.hears = set(names), sends, hears
-        self._do(cut())
+        self._do("cut", *names, sends=sends, hears=hears)
 
     def slow_down(self, name, seconds):
         """What this one sends and gets is so late from now on."""
-        async def slow_down():
-            self.slow, self.delay = {name}, seconds
-        self._do(slow_down())
+        self._do("slow_down", name, seconds)
 
     def break_off(self, name):
         """All its connections end; others can be made at once."""
-        async def break_off():
-            for link in self.links:
-                if name in link.names:
-                    for side in list(link.sides):
-                        side.transport.abort()
-        self._do(break_off())
+        self._do("break_off", name)
 
     def heal(self):
-        async def heal():
-            cut = [link for link in self.links if link.is_cut()]
-            self.away = set()
-            self.slow = set()
-            for link in cut:
-                for side in list(link.sides):
-                    side.transport.abort()
-        self._do(heal())
+        self._do("heal")
