@@ -28,6 +28,7 @@ using std::chrono::steady_clock;
 constexpr milliseconds kConnectTimeout{500};
 constexpr milliseconds kWriteTimeout{2'000};
 constexpr milliseconds kRequestTimeout{2'000};
+constexpr milliseconds kAtOnce{750};
 constexpr milliseconds kReconnectWait{100};
 constexpr milliseconds kPingInterval{300};
 constexpr int kPingsOut = 2;  // a server that is silent is left after about a second
@@ -200,7 +201,8 @@ class NatsBus final : public Bus {
   Result<void> available() override {
     jsAccountInfo* info = nullptr;
     jsErrCode code{};
-    const natsStatus s = js_GetAccountInfo(&info, context(), nullptr, &code);
+    jsOptions soon = at_once();
+    const natsStatus s = js_GetAccountInfo(&info, context(), &soon, &code);
     jsAccountInfo_Destroy(info);
     if (s != NATS_OK) return nats_failure("it has no leader of its own", s);
     return {};
@@ -221,6 +223,7 @@ class NatsBus final : public Bus {
       const std::scoped_lock lock(mutex_);
       Following& f = following_[key];
       before = std::move(f.hearing);
+      if (before) before->hearing->over = true;
       f.heard.reset();
       f.last = next.sequence - 1;
       f.lost = false;
@@ -263,14 +266,6 @@ class NatsBus final : public Bus {
     return it != following_.end() && it->second.lost;
   }
 
-  void found(PartitionId p, std::uint16_t generation, std::uint64_t last) override {
-    const std::scoped_lock lock(mutex_);
-    const auto it = following_.find({p, generation});
-    if (it == following_.end()) return;
-    it->second.last = std::max(it->second.last, last);
-    it->second.lost = false;
-  }
-
   milliseconds quiet(PartitionId p, std::uint16_t generation) const override {
     const std::scoped_lock lock(mutex_);
     const auto it = following_.find({p, generation});
@@ -296,6 +291,7 @@ class NatsBus final : public Bus {
       const auto it = following_.find({p, generation});
       if (it == following_.end()) return;
       before = std::move(it->second.hearing);
+      if (before) before->hearing->over = true;
       following_.erase(it);
     }
     drop(std::move(before));
@@ -351,7 +347,8 @@ class NatsBus final : public Bus {
   }
 
   Result<std::optional<LogStreamMessage>> fetch(PartitionId p, Position at) override {
-    return log_stream_message(context(), {p, at.generation}, at.sequence);
+    jsOptions soon = at_once();
+    return log_stream_message(context(), {p, at.generation}, at.sequence, &soon);
   }
 
   bool publish_batch(PartitionId p, std::uint16_t generation, NodeId origin, BatchNumber number,
@@ -460,6 +457,14 @@ class NatsBus final : public Bus {
     bool lost = false;       // messages behind it
   };
 
+  // Of what who can answer it answers at once.
+  static jsOptions at_once() {
+    jsOptions options;
+    jsOptions_Init(&options);
+    options.Wait = kAtOnce.count();
+    return options;
+  }
+
   // The subscription may be destroyed by now.
   static void on_error(natsConnection*, natsSubscription*, natsStatus s, void*) {
     spdlog::warn("NATS: {}", natsStatus_GetText(s));
@@ -499,7 +504,6 @@ class NatsBus final : public Bus {
   // mutex: it waits for the library, which may wait for the network.
   void drop(std::shared_ptr<Subscribed> s) {
     if (!s) return;
-    s->hearing->over = true;
     natsSubscription_Unsubscribe(s->subscription.get());
     std::deque<Left> gone;
     const auto now = steady_clock::now();

@@ -36,10 +36,8 @@ constexpr milliseconds kNotFollowed{4'000};     // in vain, by too many
 constexpr milliseconds kNeverFollowed{12'000};  // likewise, since the start
 constexpr milliseconds kFirstWord{750};
 constexpr milliseconds kLookForWord{20};
-constexpr milliseconds kSecondWord{600};  // of one that was silent
+constexpr milliseconds kPrompt{300};
 constexpr milliseconds kFetching{1'000};
-constexpr milliseconds kFilled{300};
-constexpr std::uint64_t kFetchedAtOnce = 1'024;
 constexpr milliseconds kSuspectAgain{10'000};
 constexpr milliseconds kTryNext{250};
 constexpr milliseconds kStoresAgain{1'000};
@@ -533,7 +531,6 @@ void Cluster::attach(PartitionId p) {
     // A consumer may stop delivering and still say that it is there.
     if (std::exchange(a.position, state->position) != state->position) a.moved = now;
     const bool stuck = state->position < others && now - a.moved > kStuck;
-    if (stuck) a.moved = now;
     const auto wanted = [&](Consumer& c, std::uint16_t g, bool gap, bool& silent) {
       gap = gap || bus_->lost(p, g);
       if (c.attached && !gap && bus_->silent(p, g) < kSilence) return false;
@@ -551,13 +548,11 @@ void Cluster::attach(PartitionId p) {
     // cut.
     wants_now = ((!state->promised() && state->promises.empty()) || state->cut) &&
                 wanted(a.now, generation, state->gap || state->look || stuck, silent_now);
-    lacks = a.now.attached && !state->look && !stuck && state->promises.empty() &&
-            (state->gap || bus_->lost(p, generation));
-  }
-  if (wants_now && lacks) {
-    // One that is silent may soon speak again.
-    const auto silence = bus_->silent(p, generation);
-    wants_now = silence < kFirstWord ? !fetch_lacking(p, *state) : silence >= kSilence;
+    if (stuck && (wants_now || wants_next)) a.moved = now;
+    // And nobody has left the stream, by all that is known here.
+    lacks = wants_now && a.now.attached && (state->gap || bus_->lost(p, generation)) &&
+            !state->look && !state->promised() && state->promises.empty() && !state->next_gap &&
+            !bus_->lost(p, next) && others.generation <= generation;
   }
   // Leaders change by themselves too, and a consumer is to be where its stream's leader is.
   if (looks) {
@@ -595,67 +590,58 @@ void Cluster::attach(PartitionId p) {
   };
   if (!wants_next && !wants_now) return;
   if (auto ok = bus_->available(); !ok) {
+    if (lacks) fetch_lacking(p);
     if (wants_now) report(tl::unexpected(ok.error()), false);
     return;
   }
-  // A server that was stopped may be back by now, and its consumers with it: and just then NATS may
-  // be unable to make others, for long.
-  const auto back = [&](std::uint16_t g, bool was_silent) {
-    return was_silent && awaits_word(p, g, kSecondWord, kSilence);
+  // A server that was stopped answers late, when it is back, and then its consumers speak, too.
+  // Just then NATS may be unable to make others, for long. It may have gone over meanwhile.
+  const auto still = [&](std::uint16_t g, bool is_silent) {
+    const auto asked = steady_clock::now();
+    if (is_silent) (void)bus_->bounds(p, g);
+    const auto at = state_of(p);
+    return steady_clock::now() - asked < kPrompt && at && at->position.generation == generation;
   };
-  if (wants_next && !back(next, silent_next)) report(attach_next(p, next), true);
-  if (wants_now && !back(generation, silent_now)) report(attach_now(p), false);
-}
-
-bool Cluster::awaits_word(PartitionId p, std::uint16_t generation, milliseconds patience,
-                          milliseconds silence) {
-  bus_->probe(p, generation);
-  for (auto waited = milliseconds{0}; waited < patience; waited += kLookForWord) {
-    if (bus_->silent(p, generation) < silence) return true;
-    std::unique_lock lock(mutex_);
-    if (stopping_now_.wait_for(lock, kLookForWord, [&] { return stopping_; })) break;
-  }
-  return false;
+  if (wants_next && still(next, silent_next)) report(attach_next(p, next), true);
+  if (wants_now && still(generation, silent_now)) report(attach_now(p), false);
 }
 
 // What was under way when connections broke does not come again, and may be what all processors
-// lack. A stream's leader gives it out, also while NATS has no leader of its own and makes no
-// consumers. Whether nothing is lacking any more.
-bool Cluster::fetch_lacking(PartitionId p, const cluster::Follower::State& s) {
-  const std::uint16_t generation = s.position.generation;
+// lack. While NATS has no leader of its own, and makes no consumers, the leader of a stream gives
+// it out.
+void Cluster::fetch_lacking(PartitionId p) {
+  const auto state = state_of(p);
+  if (!state) return;
+  // Else the stream is not what it was, or others have lent something meanwhile.
+  if (!has_last(p, state->anchor).value_or(false)) return;
+  const std::uint16_t generation = state->position.generation;
   const auto until = steady_clock::now() + kFetching;
-  if (s.anchor.generation == generation && s.anchor.sequence > 1) {
-    // Else the stream is not what it was, which whoever makes a consumer looks into.
-    const auto found = bus_->fetch(p, s.anchor);
-    if (!found || !*found) return false;
-    const auto& [time, bytes] = **found;
-    const auto made = cluster::made_last_block(*log_, {p, s.anchor, time, bytes});
-    if (!cluster::parse_cut(bytes) && !made.value_or(false)) return false;
-  }
-  bool all = false;
-  std::uint64_t last = s.position.sequence;
-  while (last < s.position.sequence + kFetchedAtOnce && steady_clock::now() < until) {
+  std::uint64_t last = state->position.sequence;
+  while (steady_clock::now() < until) {
     const auto found = bus_->fetch(p, {generation, last + 1});
-    if (!found) break;
-    all = !*found;
-    if (all) break;
-    ++last;
+    if (!found || !*found) break;
     const auto& [time, bytes] = **found;
-    member_of(p).lent({p, {generation, last}, time, bytes});
+    member_of(p).lent({p, {generation, ++last}, time, bytes});
   }
-  if (last > s.position.sequence) {
+  if (last > state->position.sequence) {
     spdlog::info("Partition {}: messages {} to {}, which did not come, were fetched", p.value,
-                 s.position.sequence + 1, last);
+                 state->position.sequence + 1, last);
   }
-  if (!all) return false;
-  bus_->found(p, generation, last);
-  for (auto waited = milliseconds{0}; waited < kFilled; waited += kLookForWord) {
-    const auto now = state_of(p);
-    if (now && !now->gap && now->position >= Position{generation, last}) return true;
-    std::unique_lock lock(mutex_);
-    if (stopping_now_.wait_for(lock, kLookForWord, [&] { return stopping_; })) break;
+}
+
+// Whether the stream has the message that the last block of this log was made of. How a generation
+// begins leaves no block.
+Result<bool> Cluster::has_last(PartitionId p, Position anchor) {
+  if (anchor.sequence == 0) return true;
+  const auto found = bus_->fetch(p, anchor);
+  if (!found) return tl::unexpected(found.error());
+  if (!*found) return false;
+  const auto& [time, bytes] = **found;
+  if (cluster::is_opening(bytes)) return anchor.sequence == 1;
+  if (const auto cut = cluster::parse_cut(bytes)) {
+    return cut->partition == p && cut->generation == anchor.generation;
   }
-  return false;
+  return cluster::made_last_block(*log_, {p, anchor, time, bytes});
 }
 
 // The stream that this partition goes on with when its own is silent.
@@ -698,7 +684,12 @@ Result<std::string> Cluster::follow_at_leader(PartitionId p, Position from, std:
     if (!leader || !*leader || **leader == *server) break;
   }
   // A new consumer does not always notice that somebody listens; then another is made.
-  if (awaits_word(p, from.generation, kFirstWord, kFirstWord)) return server;
+  bus_->probe(p, from.generation);
+  for (auto waited = milliseconds{0}; waited < kFirstWord; waited += kLookForWord) {
+    if (bus_->silent(p, from.generation) < kFirstWord) return server;
+    std::unique_lock lock(mutex_);
+    if (stopping_now_.wait_for(lock, kLookForWord, [&] { return stopping_; })) break;
+  }
   return fail(Fault::busy, "its stream says nothing");
 }
 
@@ -853,18 +844,9 @@ Result<std::string> Cluster::attach_now(PartitionId p) {
         "has to come from a backup of another processor",
         has.first, anchor->sequence);
   } else if (anchor->sequence >= has.first && anchor->sequence > 0) {
-    const auto found = bus_->fetch(p, *anchor);
-    if (!found) return tl::unexpected(found.error());
-    bool same = found->has_value();
-    if (same) {
-      const auto& [time, bytes] = **found;
-      const auto made = cluster::made_last_block(*log_, {p, *anchor, time, bytes});
-      if (!made) return tl::unexpected(made.error());
-      // How a generation begins leaves no block.
-      same = *made || (anchor->sequence == 1 && cluster::is_opening(bytes)) ||
-             cluster::parse_cut(bytes);
-    }
-    if (!same) {
+    const auto same = has_last(p, *anchor);
+    if (!same) return tl::unexpected(same.error());
+    if (!*same) {
       why = fmt::format("message {} of its stream is not the one that this log was made of",
                         anchor->sequence);
     }

@@ -161,9 +161,8 @@ class Cluster final : public BusListener {
   Result<std::string> attach_next(cluster::PartitionId, std::uint16_t generation);
   Result<std::string> follow_at_leader(cluster::PartitionId, cluster::Position from,
                                        std::uint64_t run);
-  bool awaits_word(cluster::PartitionId, std::uint16_t generation,
-                   std::chrono::milliseconds patience, std::chrono::milliseconds silence);
-  bool fetch_lacking(cluster::PartitionId, const cluster::Follower::State&);
+  void fetch_lacking(cluster::PartitionId);
+  Result<bool> has_last(cluster::PartitionId, cluster::Position anchor);
   Result<void> make_stream(cluster::PartitionId, cluster::Position at);
   Result<void> part(cluster::PartitionId, std::uint16_t generation);
   void give_up(cluster::PartitionId, std::uint16_t generation);

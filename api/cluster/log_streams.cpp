@@ -54,10 +54,10 @@ Result<std::optional<LogStreamBounds>> log_stream_bounds(jsCtx* js, const LogStr
 }
 
 Result<std::optional<LogStreamMessage>> log_stream_message(jsCtx* js, const LogStream& stream,
-                                                           std::uint64_t sequence) {
+                                                           std::uint64_t sequence, jsOptions* how) {
   natsMsg* got = nullptr;
   jsErrCode code{};
-  const natsStatus s = js_GetMsg(&got, js, stream.name().c_str(), sequence, nullptr, &code);
+  const natsStatus s = js_GetMsg(&got, js, stream.name().c_str(), sequence, how, &code);
   const NatsMessagePtr message(got);
   if (s == NATS_NOT_FOUND) return std::optional<LogStreamMessage>{};
   if (s != NATS_OK) return nats_failure("a message cannot be looked at", s);

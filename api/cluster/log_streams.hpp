@@ -50,9 +50,10 @@ struct LogStreamMessage {
   std::vector<std::byte> bytes;
 };
 
-// Nothing when the message is not there.
+// Nothing when the message is not there. `how` may be null.
 Result<std::optional<LogStreamMessage>> log_stream_message(jsCtx*, const LogStream&,
-                                                           std::uint64_t sequence);
+                                                           std::uint64_t sequence,
+                                                           jsOptions* how = nullptr);
 
 // Stores the first message of a stream. Fails when it has, or had, another.
 Result<void> open_log_stream(jsCtx*, const LogStream&, std::span<const std::byte>);

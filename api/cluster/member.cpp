@@ -556,6 +556,12 @@ void Member::handle(const Rewind& r, MemberDesk&) {
   if (state == follower_.partitions().end()) return;
   follower_.rewind(r.partition);
   ahead_.erase(r.partition);
+  // What made no block may be another message when it comes again.
+  Kept& kept = kept_[r.partition];
+  while (!kept.messages.empty() && kept.messages.back().position > state->second.anchor) {
+    kept.bytes -= kept.messages.back().bytes.size();
+    kept.messages.pop_back();
+  }
   runs_.erase({r.partition, state->second.anchor.generation});
   answer(rewinds_, r.partition, state->second.anchor);
 }

@@ -55,11 +55,18 @@ Result<bool> made_last_block(const EventLog& log, const Delivered& m) {
                                 [&](const SkuHead& h) { return h.sku == batch.sku; });
   if (sku == heads->end()) return false;
   bool same = false;
-  const auto read = log.read(sku->sku, sku->head.seq, [&](const BlockView& b) {
-    // A block's time may be later than its message's (see Sequencer::follow()).
-    same = b.header().epoch == m.position.epoch() && m.time <= b.header().time &&
-           is_part_of(b.payload(), batch);
+  BlockHeader last;
+  auto read = log.read(sku->sku, sku->head.seq, [&](const BlockView& b) {
+    last = b.header();
+    same = last.epoch == m.position.epoch() && is_part_of(b.payload(), batch);
     return true;
+  });
+  if (!read) return tl::unexpected(read.error());
+  if (!same || m.time >= last.time || last.first.value == 1) return same && m.time == last.time;
+  // A block's time is its message's, or that of the block before when that is later.
+  read = log.read(sku->sku, Seq{last.first.value - 1}, [&](const BlockView& b) {
+    same = b.header().time == last.time;
+    return false;
   });
   if (!read) return tl::unexpected(read.error());
   return same;

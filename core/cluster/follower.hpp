@@ -46,7 +46,8 @@ struct Asker {
 Result<std::map<PartitionId, Position>> last_positions(const EventLog&, Partitions);
 
 // Whether the message made the last block of its SKU in this log. False also when it is no batch,
-// and when it was stored later than the block says: then it is another at the same position.
+// and when it was stored at another time than the block says: then it is another at the same
+// position.
 Result<bool> made_last_block(const EventLog&, const Delivered&);
 
 // Whether blocks beyond a cut may be taken back. `others` are where that generation was left by the

@@ -272,12 +272,13 @@ TEST(Follower, AMessageThatFollowsWhatTheStreamHasLostStopsThePartition) {
 }
 
 TEST(Follower, AMessageThatTookThePlaceOfTheLastBlocksIsKnown) {
-  const auto made = [](const std::vector<Event>& events, Timestamp at, std::uint64_t place = 2) {
+  const auto made = [](const std::vector<Event>& events, Timestamp at, std::uint64_t place = 2,
+                       Timestamp stored = kOpening) {
     Stream stream;
     Origin origin;
     origin.send(stream, "a", {scheduled("a", 5)}, kOpening);
     // The second sale of this name finds no place.
-    origin.send(stream, "a", {attempt("x", "1"), scheduled("a", 5), attempt("y", "1")}, kOpening);
+    origin.send(stream, "a", {attempt("x", "1"), scheduled("a", 5), attempt("y", "1")}, stored);
     MemoryLog log;
     Processor p(log);
     p.take(stream.after(0));
@@ -291,6 +292,7 @@ TEST(Follower, AMessageThatTookThePlaceOfTheLastBlocksIsKnown) {
   EXPECT_FALSE(made(same, kOpening, 3)) << "at another place";
   EXPECT_FALSE(made(same, kOpening + Duration{1})) << "stored later than the block says";
   EXPECT_TRUE(made(same, kOpening + Duration{-1})) << "a clock that went back";
+  EXPECT_FALSE(made(same, kOpening + Duration{5}, 2, kOpening + Duration{6})) << "earlier";
   EXPECT_FALSE(made({attempt("x", "1"), scheduled("a", 5), attempt("z", "1")}, kOpening));
   EXPECT_FALSE(made({attempt("y", "1"), scheduled("a", 5), attempt("x", "1")}, kOpening));
   EXPECT_FALSE(made({attempt("x", "1")}, kOpening));
