@@ -226,6 +226,7 @@ class NatsBus final : public Bus {
       if (before) before->hearing->over = true;
       f.heard.reset();
       f.last = next.sequence - 1;
+      f.told = 0;
       f.lost = false;
     }
     drop(std::move(before));
@@ -264,6 +265,15 @@ class NatsBus final : public Bus {
     const std::scoped_lock lock(mutex_);
     const auto it = following_.find({p, generation});
     return it != following_.end() && it->second.lost;
+  }
+
+  void found(PartitionId p, std::uint16_t generation, std::uint64_t last) override {
+    const std::scoped_lock lock(mutex_);
+    const auto it = following_.find({p, generation});
+    if (it == following_.end()) return;
+    Following& f = it->second;
+    f.last = std::max(f.last, last);
+    f.lost = f.told > f.last;
   }
 
   milliseconds quiet(PartitionId p, std::uint16_t generation) const override {
@@ -454,6 +464,7 @@ class NatsBus final : public Bus {
     std::optional<steady_clock::time_point> led;    // a leader of the stream
     std::optional<steady_clock::time_point> message;
     std::uint64_t last = 0;  // message that came
+    std::uint64_t told = 0;  // the last that its consumer has sent
     bool lost = false;       // messages behind it
   };
 
@@ -601,7 +612,8 @@ class NatsBus final : public Bus {
         f.message = f.heard;
         f.last = metadata->sequence;
       } else if (const auto delivered = delivered_of(m)) {
-        f.lost = f.lost || *delivered > f.last;
+        f.told = *delivered;
+        f.lost = f.lost || f.told > f.last;
       }
     }
     if (!metadata) {

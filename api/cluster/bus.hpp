@@ -109,6 +109,8 @@ class Bus {
   virtual void step_down(cluster::PartitionId, std::uint16_t generation) = 0;
   // False: it is not certain to be gone.
   virtual bool remove_stream(cluster::PartitionId, std::uint16_t generation) = 0;
+  // Messages up to this one have come some other way.
+  virtual void found(cluster::PartitionId, std::uint16_t generation, std::uint64_t last) = 0;
   // One message of a stream. Nothing when it is not there.
   virtual Result<std::optional<LogStreamMessage>> fetch(cluster::PartitionId,
                                                         cluster::Position) = 0;

@@ -38,6 +38,7 @@ constexpr milliseconds kFirstWord{750};
 constexpr milliseconds kLookForWord{20};
 constexpr milliseconds kPrompt{300};
 constexpr milliseconds kFetching{1'000};
+constexpr int kFetches = 10;  // one after another, before a consumer is made instead
 constexpr milliseconds kSuspectAgain{10'000};
 constexpr milliseconds kTryNext{250};
 constexpr milliseconds kStoresAgain{1'000};
@@ -553,6 +554,13 @@ void Cluster::attach(PartitionId p) {
     lacks = wants_now && a.now.attached && (state->gap || bus_->lost(p, generation)) &&
             !state->look && !state->promised() && state->promises.empty() && !state->next_gap &&
             !bus_->lost(p, next) && others.generation <= generation;
+    if (wants_now && !lacks) a.fetched = 0;
+    lacks = lacks && a.fetched++ < kFetches;
+  }
+  if (lacks) {
+    // A leader that is silent may soon speak again.
+    const auto silence = bus_->silent(p, generation);
+    wants_now = silence < kFirstWord ? !fetch_lacking(p) : silence >= kSilence;
   }
   // Leaders change by themselves too, and a consumer is to be where its stream's leader is.
   if (looks) {
@@ -590,7 +598,6 @@ void Cluster::attach(PartitionId p) {
   };
   if (!wants_next && !wants_now) return;
   if (auto ok = bus_->available(); !ok) {
-    if (lacks) fetch_lacking(p);
     if (wants_now) report(tl::unexpected(ok.error()), false);
     return;
   }
@@ -607,13 +614,18 @@ void Cluster::attach(PartitionId p) {
 }
 
 // What was under way when connections broke does not come again, and may be what all processors
-// lack. While NATS has no leader of its own, and makes no consumers, the leader of a stream gives
-// it out.
-void Cluster::fetch_lacking(PartitionId p) {
+// lack. The leader of a stream gives it out, also while NATS has no leader of its own, or makes
+// consumers at a server that is gone. Whether that has helped.
+bool Cluster::fetch_lacking(PartitionId p) {
   const auto state = state_of(p);
-  if (!state) return;
-  // Else the stream is not what it was, or others have lent something meanwhile.
-  if (!has_last(p, state->anchor).value_or(false)) return;
+  if (!state) return false;
+  const auto same = has_last(p, state->anchor);
+  if (!same) return false;
+  if (!*same) {
+    // The stream is not what it was, unless others have lent something meanwhile.
+    const auto now = state_of(p);
+    return now && now->anchor != state->anchor;
+  }
   const std::uint16_t generation = state->position.generation;
   const auto until = steady_clock::now() + kFetching;
   std::uint64_t last = state->position.sequence;
@@ -627,6 +639,8 @@ void Cluster::fetch_lacking(PartitionId p) {
     spdlog::info("Partition {}: messages {} to {}, which did not come, were fetched", p.value,
                  state->position.sequence + 1, last);
   }
+  bus_->found(p, generation, last);
+  return last > state->position.sequence || !bus_->lost(p, generation);
 }
 
 // Whether the stream has the message that the last block of this log was made of. How a generation

@@ -118,6 +118,7 @@ class Cluster final : public BusListener {
     TimePoint unstored{};  // somebody's batch was, the last time
     cluster::Position position;
     TimePoint moved{};          // that position
+    int fetched = 0;            // times that what it lacks was fetched, one after another
     cluster::Position doubted;  // whether the stream still has what was made of it
     TimePoint doubted_since{};
     std::uint64_t changes = 0;  // of the generation
@@ -161,7 +162,7 @@ class Cluster final : public BusListener {
   Result<std::string> attach_next(cluster::PartitionId, std::uint16_t generation);
   Result<std::string> follow_at_leader(cluster::PartitionId, cluster::Position from,
                                        std::uint64_t run);
-  void fetch_lacking(cluster::PartitionId);
+  bool fetch_lacking(cluster::PartitionId);
   Result<bool> has_last(cluster::PartitionId, cluster::Position anchor);
   Result<void> make_stream(cluster::PartitionId, cluster::Position at);
   Result<void> part(cluster::PartitionId, std::uint16_t generation);

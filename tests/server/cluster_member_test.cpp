@@ -47,6 +47,7 @@ class Published final : public Bus {
   void probe(PartitionId, std::uint16_t) override {}
   milliseconds silent(PartitionId, std::uint16_t) const override { return {}; }
   bool lost(PartitionId, std::uint16_t) const override { return false; }
+  void found(PartitionId, std::uint16_t, std::uint64_t) override {}
   milliseconds quiet(PartitionId, std::uint16_t) const override { return {}; }
   std::string heard(PartitionId, std::uint16_t) const override { return ""; }
   Result<std::optional<std::string>> leader(PartitionId, std::uint16_t) override {
