@@ -133,14 +133,14 @@ enum class Kind : std::uint8_t {
   nodes
 };
 
-// What the library may call after close() has returned: it does not say when it is done.
+// By way of which the library calls, also after close() has returned.
 struct Calls {
   std::shared_mutex mutex;  // held, shared, while the bus and its listener are called
   NatsBus* bus = nullptr;   // null: closed
 };
 
 struct Hearing {
-  std::shared_ptr<Calls> calls;
+  Calls* calls = nullptr;
   Kind kind = Kind::messages;
   NodeId origin;
   PartitionId partition;
@@ -153,12 +153,7 @@ class NatsBus final : public Bus {
  public:
   NatsBus(BusOptions options, BusListener& listener)
       : options_(std::move(options)), listener_(listener) {
-    calls_->bus = this;
-    // A process has one bus, so this does not grow.
-    static std::mutex mutex;
-    static std::vector<std::shared_ptr<Calls>> kept;
-    const std::scoped_lock lock(mutex);
-    kept.push_back(calls_);
+    calls_.bus = this;
   }
   ~NatsBus() override { close(); }
 
@@ -180,9 +175,9 @@ class NatsBus final : public Bus {
       then(natsOptions_SetWriteDeadline(made, kWriteTimeout.count()));
       then(natsOptions_SetSendAsap(made, true));
       then(natsOptions_SetErrorHandler(made, on_error, nullptr));
-      then(natsOptions_SetDisconnectedCB(made, on_disconnected, calls_.get()));
-      then(natsOptions_SetReconnectedCB(made, on_reconnected, calls_.get()));
-      then(natsOptions_SetClosedCB(made, on_closed, calls_.get()));
+      then(natsOptions_SetDisconnectedCB(made, on_disconnected, &calls_));
+      then(natsOptions_SetReconnectedCB(made, on_reconnected, &calls_));
+      then(natsOptions_SetClosedCB(made, on_closed, &calls_));
       return s;
     };
     jsOptions js;
@@ -222,8 +217,7 @@ class NatsBus final : public Bus {
     {
       const std::scoped_lock lock(mutex_);
       Following& f = following_[key];
-      before = std::move(f.hearing);
-      if (before) before->hearing->over = true;
+      before = taken_from(f);
       f.heard.reset();
       f.last = next.sequence - 1;
       f.told = 0;
@@ -300,8 +294,7 @@ class NatsBus final : public Bus {
       const std::scoped_lock lock(mutex_);
       const auto it = following_.find({p, generation});
       if (it == following_.end()) return;
-      before = std::move(it->second.hearing);
-      if (before) before->hearing->over = true;
+      before = taken_from(it->second);
       following_.erase(it);
     }
     drop(std::move(before));
@@ -433,8 +426,8 @@ class NatsBus final : public Bus {
 
   void close() override {
     {
-      const std::unique_lock lock(calls_->mutex);
-      calls_->bus = nullptr;
+      const std::unique_lock lock(calls_.mutex);
+      calls_.bus = nullptr;
     }
     if (client_) natsConnection_Close(connection());
     {
@@ -510,6 +503,12 @@ class NatsBus final : public Bus {
                                  static_cast<int>(bytes.size()));
   }
 
+  // Its subscription, which is heard no more. Under the mutex; for drop().
+  static std::shared_ptr<Subscribed> taken_from(Following& f) {
+    if (f.hearing) f.hearing->hearing->over = true;
+    return std::move(f.hearing);
+  }
+
   // The library (3.4.1) may be about to deliver to it, without a hold on it
   // (github.com/nats-io/nats.c/issues/637), so it is destroyed when that is over. Not under the
   // mutex: it waits for the library, which may wait for the network.
@@ -529,7 +528,7 @@ class NatsBus final : public Bus {
   Result<std::shared_ptr<Subscribed>> subscribe(const std::string& subject, const char* queue,
                                                 const Hearing& what) {
     auto hearing = std::make_shared<Hearing>();
-    hearing->calls = calls_;
+    hearing->calls = &calls_;
     hearing->kind = what.kind;
     hearing->origin = what.origin;
     hearing->partition = what.partition;
@@ -680,7 +679,7 @@ class NatsBus final : public Bus {
   std::optional<NatsClient> client_;
   std::string probes_;  // where their answers come, under .P.G
 
-  const std::shared_ptr<Calls> calls_ = std::make_shared<Calls>();
+  Calls& calls_ = for_ever<Calls>();
 
   mutable std::mutex mutex_;
   std::map<std::pair<PartitionId, std::uint16_t>, Following> following_;  // by generation

@@ -550,12 +550,13 @@ void Cluster::attach(PartitionId p) {
     wants_now = ((!state->promised() && state->promises.empty()) || state->cut) &&
                 wanted(a.now, generation, state->gap || state->look || stuck, silent_now);
     if (stuck && (wants_now || wants_next)) a.moved = now;
+    const bool gap = state->gap || bus_->lost(p, generation);
+    if (!gap) a.fetched = 0;
     // And nobody has left the stream, by all that is known here.
-    lacks = wants_now && a.now.attached && (state->gap || bus_->lost(p, generation)) &&
-            !state->look && !state->promised() && state->promises.empty() && !state->next_gap &&
-            !bus_->lost(p, next) && others.generation <= generation;
-    if (wants_now && !lacks) a.fetched = 0;
-    lacks = lacks && a.fetched++ < kFetches;
+    lacks = gap && wants_now && a.now.attached && !state->look && !state->promised() &&
+            state->promises.empty() && !state->next_gap && !bus_->lost(p, next) &&
+            others.generation <= generation && a.fetched < kFetches;
+    if (lacks) ++a.fetched;
   }
   if (lacks) {
     // A leader that is silent may soon speak again.
@@ -1035,12 +1036,10 @@ std::string Cluster::why_not_ready() const {
       return "it does not know the sales yet";
     }
     // It may be cut off, which its connection notices later.
-    const auto now = steady_clock::now();
-    if (!options_.processor && now - processor_heard_ > kHears) {
-      return "it hears nothing of processors";
-    }
-    if (!options_.processor && now - heard_itself_ > kHears) {
-      return "what it sends does not come back from NATS";
+    if (!options_.processor) {
+      const auto now = steady_clock::now();
+      if (now - processor_heard_ > kHears) return "it hears nothing of processors";
+      if (now - heard_itself_ > kHears) return "what it sends does not come back from NATS";
     }
   }
   // A processor is judged by what it takes. An edge has work as long as something is served; one
@@ -1099,14 +1098,22 @@ ClusterFigures Cluster::figures() const {
   for (const Heartbeat& h : alive()) ++(h.processor ? out.processors : out.edges);
   for (const auto& m : members_) {
     out.requests_under_way += m->requests_under_way();
-    for (const auto& [p, s] : m->partitions()) out.partitions.push_back(figures_of(p, s));
+  }
+  out.partitions = figures_of_partitions();
+  return out;
+}
+
+std::vector<ClusterFigures::Partition> Cluster::figures_of_partitions() const {
+  std::vector<ClusterFigures::Partition> out;
+  for (const auto& m : members_) {
+    for (const auto& [p, s] : m->partitions()) out.push_back(figures_of(p, s));
   }
   return out;
 }
 
 std::string Cluster::where() const {
   std::string out;
-  for (const auto& p : figures().partitions) {
+  for (const auto& p : figures_of_partitions()) {
     const bool generations = p.lag_generations > 0;
     out += fmt::format("partition {}: at message {} of generation {}, {} {} behind\n", p.id.value,
                        p.position.sequence, p.position.generation,

@@ -176,6 +176,7 @@ class Cluster final : public BusListener {
   std::string why_waits(cluster::PartitionId) const;
   cluster::Position furthest_of_others(cluster::PartitionId) const;
   ClusterFigures::Partition figures_of(cluster::PartitionId, const cluster::Follower::State&) const;
+  std::vector<ClusterFigures::Partition> figures_of_partitions() const;
   bool replicated(std::uint16_t generation) const {
     return options_.bus.streams.replicas > 1 && !is_bridge(generation);
   }

@@ -130,7 +130,8 @@ Result<void> parse_batch(std::span<const std::byte> bytes, Batch& out) {
   out.knows.digest = header->take<std::uint64_t>();
   const auto count = header->take<std::uint32_t>();
   const auto size = header->take<std::uint32_t>();
-  const auto payload = batch_payload(bytes);
+  const auto payload =
+      bytes.subspan(kBatchHeaderBytes, bytes.size() - kBatchHeaderBytes - kCrcBytes);
   if (size != payload.size() || count == 0 || count > kMaxBatchEvents || count > size) {
     return fail(Fault::damaged, "a batch does not have the size that it states");
   }
@@ -151,10 +152,6 @@ Result<void> parse_batch(std::span<const std::byte> bytes, Batch& out) {
   }
   if (decoder.left() != 0) return fail(Fault::damaged, "a batch is longer than its events");
   return {};
-}
-
-std::span<const std::byte> batch_payload(std::span<const std::byte> batch) {
-  return batch.subspan(kBatchHeaderBytes, batch.size() - kBatchHeaderBytes - kCrcBytes);
 }
 
 void append_opening(std::vector<std::byte>& out, const Opening& o) {

@@ -87,9 +87,6 @@ struct Batch {
 // this, or it was damaged.
 Result<void> parse_batch(std::span<const std::byte>, Batch& out);
 
-// The events of a batch that parse_batch() has accepted, encoded.
-std::span<const std::byte> batch_payload(std::span<const std::byte> batch);
-
 // The first message of a partition's stream from its second generation on: what every processor
 // must have of the partition before it takes what follows.
 struct Opening {

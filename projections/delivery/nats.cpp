@@ -231,22 +231,13 @@ class NatsConsumer final : public Consumer {
   natsConnection* connection() { return client_->connection.get(); }
   jsCtx* context() { return client_->context.get(); }
 
-  // The library may be about to call on_ack() when it is closed, and does not say when it is done.
-  // A process has few consumers.
-  static Acks& acks_for_ever() {
-    static std::mutex mutex;
-    static std::vector<std::unique_ptr<Acks>> all;
-    const std::scoped_lock lock(mutex);
-    return *all.emplace_back(std::make_unique<Acks>());
-  }
-
   void disconnect() {
     if (client_) natsConnection_Close(connection());
     client_.reset();
   }
 
   const NatsOptions options_;
-  Acks& acks_ = acks_for_ever();
+  Acks& acks_ = for_ever<Acks>();
   std::optional<NatsClient> client_;
 };
 

@@ -16,13 +16,7 @@ constexpr std::chrono::milliseconds kBeyondTimeout{500};
 // The library loses one in 256 signatures of a .creds file, and is refused then.
 constexpr int kTries = 3;
 
-}  // namespace
-
-tl::unexpected<Error> nats_failure(std::string_view what, natsStatus s) {
-  return fail(Fault::io, fmt::format("NATS: {}: {}", what, natsStatus_GetText(s)));
-}
-
-natsStatus set_nats_servers(natsOptions* options, std::string_view url) {
+natsStatus set_servers(natsOptions* options, std::string_view url) {
   std::vector<std::string> urls;
   while (!url.empty()) {
     const std::size_t comma = std::min(url.find(','), url.size());
@@ -30,6 +24,7 @@ natsStatus set_nats_servers(natsOptions* options, std::string_view url) {
     url.remove_prefix(std::min(comma + 1, url.size()));
   }
   std::vector<const char*> servers;
+  servers.reserve(urls.size());
   for (const auto& one : urls) servers.push_back(one.c_str());
   // libnats itself encrypts only where the server demands it, and does not look at the scheme.
   const bool tls = std::any_of(urls.begin(), urls.end(),
@@ -40,8 +35,8 @@ natsStatus set_nats_servers(natsOptions* options, std::string_view url) {
   return natsOptions_SetServers(options, servers.data(), static_cast<int>(servers.size()));
 }
 
-natsStatus set_nats_credentials(natsOptions* options, const std::string& credentials,
-                                const std::string& creds_file) {
+natsStatus set_credentials(natsOptions* options, const std::string& credentials,
+                           const std::string& creds_file) {
   if (!creds_file.empty()) {
     return natsOptions_SetUserCredentialsFromFiles(options, creds_file.c_str(), nullptr);
   }
@@ -52,6 +47,12 @@ natsStatus set_nats_credentials(natsOptions* options, const std::string& credent
                                  credentials.substr(colon + 1).c_str());
 }
 
+}  // namespace
+
+tl::unexpected<Error> nats_failure(std::string_view what, natsStatus s) {
+  return fail(Fault::io, fmt::format("NATS: {}: {}", what, natsStatus_GetText(s)));
+}
+
 Result<NatsClient> connect_nats_client(std::string_view url, const std::string& credentials,
                                        const std::string& creds_file,
                                        std::chrono::milliseconds timeout,
@@ -60,8 +61,8 @@ Result<NatsClient> connect_nats_client(std::string_view url, const std::string& 
   natsOptions* made = nullptr;
   natsStatus s = natsOptions_Create(&made);
   const NatsOptionsPtr options(made);
-  if (s == NATS_OK) s = set_nats_servers(made, url);
-  if (s == NATS_OK) s = set_nats_credentials(made, credentials, creds_file);
+  if (s == NATS_OK) s = set_servers(made, url);
+  if (s == NATS_OK) s = set_credentials(made, credentials, creds_file);
   if (s == NATS_OK) s = natsOptions_SetTimeout(made, timeout.count());
   if (s == NATS_OK) s = natsOptions_SetWriteDeadline(made, timeout.count());
   if (s == NATS_OK) s = set(made);

@@ -313,15 +313,9 @@ class Rushes(InBackground):
         super().__init__(15 * PATIENCE)
         self.cluster, self.seed, self.url, self.attempts = cluster, seed, url, attempts
         self.skus, self.failed = [], []
-        self.records = tempfile.mkdtemp(prefix="fairsale-records-")
-
-    def __exit__(self, *error):
-        super().__exit__(*error)
-        if error[0] is not None:
-            shutil.rmtree(self.records)
 
     def _record(self, sku):
-        return os.path.join(self.records, sku)
+        return self.cluster.edges[0].path(f"record-{sku}")
 
     def _rush(self, sku):
         stock = self.attempts * 15 // 100
@@ -339,7 +333,6 @@ class Rushes(InBackground):
         for sku in chosen:
             edge.tool("check", edge.url, "--record", self._record(sku), "--token-file",
                       edge.path("shop-token"))
-        shutil.rmtree(self.records)
         return len(chosen)
 
     def _run(self):

@@ -163,8 +163,8 @@ class Load:
             self._have_what_one_has()
             now = time.monotonic()
             for buyer in (self.buyer, self.other):
-                eventually("both edges answer", lambda buyer=buyer: self.wrong() or
-                           EDGES <= set(buyer.since(now)))
+                eventually("both edges answer, and nobody else", lambda buyer=buyer:
+                           self.wrong() or set(buyer.since(now)[-20:]) == EDGES)
             assert not self.wrong(), self.wrong()
         except BaseException:
             self.tell()

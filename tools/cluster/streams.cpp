@@ -5,8 +5,8 @@ namespace fairsale::cli {
 
 namespace {
 
-constexpr std::chrono::milliseconds kTimeout{
-    10'000};  // of one request; a stream with replicas takes a while
+// Of one request; a stream with replicas takes a while.
+constexpr std::chrono::milliseconds kTimeout{10'000};
 
 class NatsLogStreams final : public LogStreams {
  public:
