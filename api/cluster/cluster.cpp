@@ -513,105 +513,109 @@ void Cluster::attach(PartitionId p) {
   const auto state = state_of(p);
   if (!state || !state->stopped.empty()) return;
   const std::uint16_t generation = state->position.generation;
-  const auto now = steady_clock::now();
-  bool wants_now = false;
-  bool wants_next = false;
-  bool silent_now = false;  // and nothing else
-  bool silent_next = false;
-  bool lacks = false;
-  bool looks = false;
-  std::string server_now;
-  std::string server_next;
-  const auto next = static_cast<std::uint16_t>(generation + 1);
-  const Position others = furthest_of_others(p);
-  {
-    const std::scoped_lock lock(mutex_);
-    if (stopping_) return;
-    Attachment& a = attachments_[p];
-    if (a.generation != generation) return;  // the keeper sees it first
-    // A consumer may stop delivering and still say that it is there.
-    if (std::exchange(a.position, state->position) != state->position) a.moved = now;
-    const bool stuck = state->position < others && now - a.moved > kStuck;
-    const auto wanted = [&](Consumer& c, std::uint16_t g, bool gap, bool& silent) {
-      gap = gap || bus_->lost(p, g);
-      if (c.attached && !gap && bus_->silent(p, g) < kSilence) return false;
-      if (now - c.tried < kTryAgain) return false;
-      c.tried = now;
-      silent = c.attached && !gap;
-      return true;
-    };
-    wants_next = wanted(a.next, next, (state->next_gap || stuck) && !state->cut, silent_next);
-    looks = a.now.attached && a.next.attached && now - a.looked > kLookAgain;
-    if (looks) a.looked = now;
-    server_now = a.now.server;
-    server_next = a.next.server;
-    // Once somebody has promised to leave this stream, all do, but for what they lack up to the
-    // cut.
-    wants_now = ((!state->promised() && state->promises.empty()) || state->cut) &&
-                wanted(a.now, generation, state->gap || state->look || stuck, silent_now);
-    if (stuck && (wants_now || wants_next)) a.moved = now;
-    const bool gap = state->gap || bus_->lost(p, generation);
-    if (!gap) a.fetched = 0;
-    // And nobody has left the stream, by all that is known here.
-    lacks = gap && wants_now && a.now.attached && !state->look && !state->promised() &&
-            state->promises.empty() && !state->next_gap && !bus_->lost(p, next) &&
-            others.generation <= generation && a.fetched < kFetches;
-    if (lacks) ++a.fetched;
-  }
-  if (lacks) {
+  auto wants = wants_of(p, *state);
+  if (!wants) return;
+  if (wants->lacks) {
     // A leader that is silent may soon speak again.
     const auto silence = bus_->silent(p, generation);
-    wants_now = silence < kFirstWord ? !fetch_lacking(p) : silence >= kSilence;
+    wants->own.anew = silence < kFirstWord ? !fetch_lacking(p) : silence >= kSilence;
   }
-  // Leaders change by themselves too, and a consumer is to be where its stream's leader is.
-  if (looks) {
-    const auto leads = bus_->leader(p, generation);
-    const auto leads_next = bus_->leader(p, next);
-    const auto elsewhere = [](const auto& leader, const std::string& server) {
-      return leader && *leader && !(*leader)->empty() && **leader != server;
-    };
-    const bool one = leads && leads_next && *leads && **leads == leads_next->value_or("");
-    const bool moved = !state->promised() && elsewhere(leads, server_now);
-    // The second parts them.
-    const bool next_moved = state->promises.empty() &&
-                            (elsewhere(leads_next, server_next) || (one && replicated(generation)));
-    wants_now = wants_now || moved;
-    wants_next = wants_next || next_moved;
-    silent_now = silent_now && !moved;
-    silent_next = silent_next && !next_moved;
-  }
-  const auto report = [&](const Result<std::string>& done, bool of_next) {
-    const std::scoped_lock lock(mutex_);
-    Attachment& a = attachments_[p];
-    if (a.generation != generation) return;
-    Consumer& c = of_next ? a.next : a.now;
-    if (done) {
-      if (!std::exchange(c.attached, true)) c.since = steady_clock::now();
-      c.was = true;
-      c.server = *done;
-    }
-    if (of_next) return;
-    const std::string trouble = done ? "" : done.error().message;
-    if (!trouble.empty() && trouble != a.trouble) {
-      spdlog::warn("Partition {} waits: {}", p.value, trouble);
-    }
-    a.trouble = trouble;
-  };
-  if (!wants_next && !wants_now) return;
+  if (wants->leaders) look_for_leaders(p, *state, *wants);
+  if (!wants->next.anew && !wants->own.anew) return;
   if (auto ok = bus_->available(); !ok) {
-    if (wants_now) report(tl::unexpected(ok.error()), false);
+    if (wants->own.anew) report(p, *wants, wants->own, tl::unexpected(ok.error()));
     return;
   }
   // A server that was stopped answers late, when it is back, and then its consumers speak, too.
   // Just then NATS may be unable to make others, for long. It may have gone over meanwhile.
-  const auto still = [&](std::uint16_t g, bool is_silent) {
+  const auto still = [&](const Wants::Stream& stream) {
     const auto asked = steady_clock::now();
-    if (is_silent) (void)bus_->bounds(p, g);
+    if (stream.only_silent) (void)bus_->bounds(p, stream.generation);
     const auto at = state_of(p);
     return steady_clock::now() - asked < kPrompt && at && at->position.generation == generation;
   };
-  if (wants_next && still(next, silent_next)) report(attach_next(p, next), true);
-  if (wants_now && still(generation, silent_now)) report(attach_now(p), false);
+  if (wants->next.anew && still(wants->next)) {
+    report(p, *wants, wants->next, attach_next(p, wants->next.generation));
+  }
+  if (wants->own.anew && still(wants->own)) report(p, *wants, wants->own, attach_now(p));
+}
+
+// Nothing when the keeper has yet to see that the partition has gone over.
+std::optional<Cluster::Wants> Cluster::wants_of(PartitionId p, const cluster::Follower::State& s) {
+  const std::uint16_t generation = s.position.generation;
+  Wants out{.own{.generation = generation},
+            .next{.generation = static_cast<std::uint16_t>(generation + 1)}};
+  const Position others = furthest_of_others(p);
+  const auto now = steady_clock::now();
+  const std::scoped_lock lock(mutex_);
+  Attachment& a = attachments_[p];
+  if (stopping_ || a.generation != generation) return {};
+  const bool gap = s.gap || bus_->lost(p, generation);
+  const bool next_lost = bus_->lost(p, out.next.generation);
+  // A consumer may stop delivering and still say that it is there.
+  if (std::exchange(a.position, s.position) != s.position) a.moved = now;
+  const bool stuck = s.position < others && now - a.moved > kStuck;
+  const auto decide = [&](Consumer& c, Wants::Stream& stream, bool needed) {
+    stream.server = c.server;
+    const bool silent = bus_->silent(p, stream.generation) >= kSilence;
+    if ((c.attached && !needed && !silent) || now - c.tried < kTryAgain) return;
+    c.tried = now;
+    stream.anew = true;
+    stream.only_silent = c.attached && !needed;
+  };
+  decide(a.next, out.next, next_lost || ((s.next_gap || stuck) && !s.cut));
+  // Once somebody has promised to leave this stream, all do, but for what they lack up to the cut.
+  const bool left = s.promised() || !s.promises.empty();
+  if (!left || s.cut) decide(a.now, out.own, gap || s.look || stuck);
+  if (stuck && (out.own.anew || out.next.anew)) a.moved = now;
+  out.leaders = a.now.attached && a.next.attached && now - a.looked > kLookAgain;
+  if (out.leaders) a.looked = now;
+  if (!gap) a.fetched = 0;
+  // And nobody has left the stream, by all that is known here.
+  out.lacks = gap && out.own.anew && a.now.attached && !s.look && !left && !s.next_gap &&
+              !next_lost && others.generation <= generation && a.fetched < kFetches;
+  if (out.lacks) ++a.fetched;
+  return out;
+}
+
+// Leaders change by themselves too, and a consumer is to be where its stream's leader is.
+void Cluster::look_for_leaders(PartitionId p, const cluster::Follower::State& s, Wants& wants) {
+  const auto leads = bus_->leader(p, wants.own.generation);
+  const auto leads_next = bus_->leader(p, wants.next.generation);
+  const auto elsewhere = [](const auto& leader, const Wants::Stream& stream) {
+    return leader && *leader && !(*leader)->empty() && **leader != stream.server;
+  };
+  const auto follow = [](Wants::Stream& stream) {
+    stream.anew = true;
+    stream.only_silent = false;
+  };
+  if (!s.promised() && elsewhere(leads, wants.own)) follow(wants.own);
+  // attach_next() parts them.
+  const bool one = leads && leads_next && *leads && **leads == leads_next->value_or("");
+  if (s.promises.empty() &&
+      (elsewhere(leads_next, wants.next) || (one && replicated(wants.own.generation)))) {
+    follow(wants.next);
+  }
+}
+
+// What came of following one of the streams anew: the server that delivers.
+void Cluster::report(PartitionId p, const Wants& wants, const Wants::Stream& stream,
+                     const Result<std::string>& done) {
+  const std::scoped_lock lock(mutex_);
+  Attachment& a = attachments_[p];
+  if (a.generation != wants.own.generation) return;
+  Consumer& c = *a.of(stream.generation);
+  if (done) {
+    if (!std::exchange(c.attached, true)) c.since = steady_clock::now();
+    c.was = true;
+    c.server = *done;
+  }
+  if (&c != &a.now) return;
+  const std::string trouble = done ? "" : done.error().message;
+  if (!trouble.empty() && trouble != a.trouble) {
+    spdlog::warn("Partition {} waits: {}", p.value, trouble);
+  }
+  a.trouble = trouble;
 }
 
 // What was under way when connections broke does not come again, and may be what all processors
@@ -681,10 +685,8 @@ Result<std::string> Cluster::attach_next(PartitionId p, std::uint16_t generation
 // come back those that there are go on.
 void Cluster::give_up(PartitionId p, std::uint16_t generation) {
   const std::scoped_lock lock(mutex_);
-  Attachment& a = attachments_[p];
-  if (generation != a.generation && generation != a.generation + 1) return;
-  Consumer& c = generation == a.generation ? a.now : a.next;
-  if (std::exchange(c.attached, false)) c.since = steady_clock::now();
+  Consumer* const c = attachments_[p].of(generation);
+  if (c != nullptr && std::exchange(c->attached, false)) c->since = steady_clock::now();
 }
 
 // A consumer may be made at any server. If another than the stream's leader is lost, the stream

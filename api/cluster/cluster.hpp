@@ -122,6 +122,22 @@ class Cluster final : public BusListener {
     cluster::Position doubted;  // whether the stream still has what was made of it
     TimePoint doubted_since{};
     std::uint64_t changes = 0;  // of the generation
+
+    Consumer* of(std::uint16_t g) {
+      return g == generation ? &now : g == generation + 1 ? &next : nullptr;
+    }
+  };
+  // What the attacher is to do about a partition.
+  struct Wants {
+    struct Stream {
+      std::uint16_t generation = 0;
+      bool anew = false;         // to be followed
+      bool only_silent = false;  // for no other reason
+      std::string server;        // that delivers
+    };
+    Stream own, next;
+    bool lacks = false;    // messages, which may be fetched instead
+    bool leaders = false;  // to be looked for
   };
   // What the keeper has done about a partition, and when.
   struct Change {
@@ -156,6 +172,10 @@ class Cluster final : public BusListener {
   void change_stream(cluster::PartitionId, const cluster::Follower::State&, const Attachment&);
   void attach_all();
   void attach(cluster::PartitionId);
+  std::optional<Wants> wants_of(cluster::PartitionId, const cluster::Follower::State&);
+  void look_for_leaders(cluster::PartitionId, const cluster::Follower::State&, Wants&);
+  void report(cluster::PartitionId, const Wants&, const Wants::Stream&,
+              const Result<std::string>& done);
   void warn_of_too_many(cluster::PartitionId);
   // Both return the server that delivers, as Bus::follow().
   Result<std::string> attach_now(cluster::PartitionId);
