@@ -1071,6 +1071,8 @@ void Desk::refuse_event(const Reply& reply, Admission why) {
   switch (why) {
     case Admission::accepted: return;
     case Admission::unknown_sale:
+      // Whoever was asked to open a sale knew one that was taken back, and hears of that now.
+      if (reply.kind == Reply::Kind::put) return give_up(reply, true);
       return refuse(reply.origin, reply.ticket, Reason::unknown_sale, {}, Seq{0}, Seq{0});
     case Admission::overloaded: return overloaded(reply.origin, reply.ticket);
     case Admission::id_taken:
@@ -1152,8 +1154,8 @@ void Desk::get_cluster(const http::Request& r, http::Ticket t) {
                        office_.cluster != nullptr ? office_.cluster->json() : kAlone});
 }
 
-void Desk::on_refused(const fairsale::Ticket&, SkuId, Admission why) {
-  refuse_event({.origin = kOfBatch}, why);
+void Desk::on_refused(const fairsale::Ticket&, const Event& event, Admission why) {
+  refuse_event({.origin = kOfBatch, .kind = Reply::kind_of(event)}, why);
 }
 
 void Desk::on_followed(const Ordered& m, const Head& after) {

@@ -142,7 +142,7 @@ class Desk final : public http::Service, public MemberDesk {
   std::chrono::steady_clock::time_point on_turn() override;
   void on_decided(const fairsale::Ticket&, SkuId, Seq, const Event&, const Decision&,
                   const Sale&) override;
-  void on_refused(const fairsale::Ticket&, SkuId, Admission) override;
+  void on_refused(const fairsale::Ticket&, const Event&, Admission) override;
   void on_followed(const Ordered&, const Head& after) override;
   void give(const Reply&, const Rendered&) override;
   void give_up(const Reply&, bool sent) override;

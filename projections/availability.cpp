@@ -20,7 +20,7 @@ std::vector<std::shared_ptr<const Availability>> AvailabilityBoard::list(std::st
   const std::shared_lock lock(mutex_);
   for (auto it = by_name_.upper_bound(after); it != by_name_.end() && out.size() < limit; ++it) {
     const std::scoped_lock slot(mutex_of(*it->second));
-    out.push_back(it->second->current);
+    if (it->second->current) out.push_back(it->second->current);
   }
   return out;
 }
@@ -40,6 +40,15 @@ void AvailabilityBoard::publish(std::string_view sku, std::shared_ptr<const Avai
   const auto entered = slots_.try_emplace(std::string(sku)).first;
   entered->second.current = std::move(next);
   by_name_.emplace(entered->first, &entered->second);
+  version_.fetch_add(1, std::memory_order_release);
+}
+
+void AvailabilityBoard::withdraw(std::string_view sku) {
+  const std::shared_lock lock(mutex_);
+  const auto found = slots_.find(sku);
+  if (found == slots_.end()) return;
+  const std::scoped_lock slot(mutex_of(found->second));
+  found->second.current.reset();
   version_.fetch_add(1, std::memory_order_release);
 }
 

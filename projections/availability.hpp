@@ -42,14 +42,16 @@ class AvailabilityBoard {
                                                         std::size_t limit) const;
 
   void publish(std::string_view sku, std::shared_ptr<const Availability> next);
+  // There is no such sale: what was published of it was wrong, or nothing was.
+  void withdraw(std::string_view sku);
 
-  // Moves on with each publish(): what find() gave after reading a number is the newest for as long
+  // Moves on with each of these: what find() gave after reading a number is the newest for as long
   // as the number stays.
   std::uint64_t version() const { return version_.load(std::memory_order_acquire); }
 
  private:
   struct Slot {
-    std::shared_ptr<const Availability> current;  // under the slot's mutex
+    std::shared_ptr<const Availability> current;  // under the slot's mutex; null when withdrawn
   };
   struct Hash {
     using is_transparent = void;

@@ -920,13 +920,21 @@ void Cluster::on_shown(std::span<const std::byte> bytes) {
     }
     return;
   }
+  // What one processor had alone is taken back when it goes over to the others' next stream. It may
+  // have been all there was of a sale.
+  if (const auto none = parse_no_sale(bytes)) {
+    const auto sale = shown_in_.find(none->sku);
+    if (sale == shown_in_.end() || none->generation <= sale->second.generation) return;
+    sale->second.generation = none->generation;
+    board_.withdraw(sale->second.name.view());
+    return;
+  }
   auto shown = parse_shown(bytes);
   if (!shown || takes(shown->look.sku)) return;
-  // What one processor had alone is taken back when it goes over to the others' next stream.
-  std::uint16_t& generation = shown_in_[shown->look.sku];
-  if (shown->generation < generation) return;
-  const bool newer = std::exchange(generation, shown->generation) < shown->generation;
   const SkuName name = shown->look.name;
+  ShownSale& sale = shown_in_.try_emplace(shown->look.sku, ShownSale{0, name}).first->second;
+  if (shown->generation < sale.generation) return;
+  const bool newer = std::exchange(sale.generation, shown->generation) < shown->generation;
   const auto now = board_.find(name.view());
   if (!newer && now != nullptr && now->position >= shown->look.position) return;
   if (now != nullptr) shown->look.previous = now->position;

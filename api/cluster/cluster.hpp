@@ -223,10 +223,14 @@ class Cluster final : public BusListener {
   // All of whose sales an edge was told of; and this since NATS was back, the last time.
   std::set<cluster::PartitionId> shown_;
   std::set<cluster::PartitionId> shown_since_;
-  std::map<SkuId, std::uint16_t> shown_in_;  // generation; of the thread that calls on_shown()
-  std::map<std::uint64_t, Peer> peers_;      // by node
-  TimePoint heard_itself_{};                 // by way of NATS
-  TimePoint processor_heard_{};              // some other one, the last time
+  struct ShownSale {
+    std::uint16_t generation = 0;
+    SkuName name;
+  };
+  std::map<SkuId, ShownSale> shown_in_;  // of the thread that calls on_shown()
+  std::map<std::uint64_t, Peer> peers_;  // by node
+  TimePoint heard_itself_{};             // by way of NATS
+  TimePoint processor_heard_{};          // some other one, the last time
   std::map<cluster::PartitionId, Attachment> attachments_;
   std::atomic<std::uint64_t> run_{0};  // of consumers
   std::atomic<bool> started_{false};

@@ -494,9 +494,14 @@ void Member::show(MemberDesk& desk) {
     it = to_show_.erase(it);
     const auto look = desk.look_of(sku);
     const auto of = follower_.partitions().find(options_.partitions.of(sku));
-    if (look == nullptr || of == follower_.partitions().end()) continue;
+    if (of == follower_.partitions().end()) continue;
+    const std::uint16_t generation = of->second.position.generation;
     message_.clear();
-    append_shown(message_, of->second.position.generation, *look);
+    if (look == nullptr) {
+      append_no_sale(message_, {generation, sku});
+    } else {
+      append_shown(message_, generation, *look);
+    }
     bus_.publish_shown(message_);
     shown_[sku] = now;
     ++sent;

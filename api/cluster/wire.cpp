@@ -14,7 +14,9 @@ namespace fairsale::api {
 namespace {
 
 constexpr std::uint8_t kVersion = 1;
-constexpr std::uint8_t kAllShown = 0xff;  // in the place of a version
+// In the place of a version.
+constexpr std::uint8_t kAllShown = 0xff;
+constexpr std::uint8_t kNoSale = 0xfe;
 constexpr std::size_t kMaxText = 1 << 20;
 
 class Writer {
@@ -224,6 +226,20 @@ std::optional<Shown> parse_shown(std::span<const std::byte> bytes) {
   s.sku = sku_id(scheduled->sku.view());
   s.terms = scheduled->terms;
   return shown;
+}
+
+void append_no_sale(Bytes& out, const NoSale& s) {
+  Writer(out).number(kNoSale).number(s.generation).number(s.sku.value);
+}
+
+std::optional<NoSale> parse_no_sale(std::span<const std::byte> bytes) {
+  Reader r(bytes);
+  if (r.number<std::uint8_t>() != kNoSale) return std::nullopt;
+  NoSale s;
+  s.generation = r.number<std::uint16_t>();
+  s.sku = SkuId{r.number<std::uint64_t>()};
+  if (!r.done()) return std::nullopt;
+  return s;
 }
 
 void append_all_shown(Bytes& out, const std::vector<cluster::PartitionId>& partitions) {

@@ -50,6 +50,14 @@ struct Shown {
 };
 void append_shown(Bytes& out, std::uint16_t generation, const Availability&);
 std::optional<Shown> parse_shown(std::span<const std::byte>);
+// That there is no sale of a SKU, said when something was wanted of it: what was shown of it in an
+// earlier generation was taken back.
+struct NoSale {
+  std::uint16_t generation = 0;
+  SkuId sku;
+};
+void append_no_sale(Bytes& out, const NoSale&);
+std::optional<NoSale> parse_no_sale(std::span<const std::byte>);
 // After how all sales of these partitions look, when somebody has asked for that.
 void append_all_shown(Bytes& out, const std::vector<cluster::PartitionId>&);
 std::optional<std::vector<cluster::PartitionId>> parse_all_shown(std::span<const std::byte>);

@@ -188,7 +188,7 @@ void EventStreams::refresh(Watched& w) {
   if (version == w.version) return;
   w.version = version;
   auto now = board_.find(w.now->name.view());
-  if (now != w.now) show(w, std::move(now));
+  if (now != nullptr && now != w.now) show(w, std::move(now));
 }
 
 void EventStreams::show(Watched& w, std::shared_ptr<const Availability> now) {

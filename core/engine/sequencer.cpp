@@ -353,8 +353,9 @@ void Sequencer::decide(const Placed& p, Answers& answers, TurnReport& report) {
   for (std::size_t i = 0; i < events.size(); ++i) {
     prefetch(i + kPrefetched);
     if (!accepted(i)) {
-      if (!tickets.empty())
-        answers.on_refused(tickets[i], p.message->sku, admissions_[p.first + i]);
+      if (!tickets.empty()) {
+        answers.on_refused(tickets[i], events[i], admissions_[p.first + i]);
+      }
       continue;
     }
     Sku& sku = *p.sku;

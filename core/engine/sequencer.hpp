@@ -58,7 +58,7 @@ class Answers {
                           const Decision& decision, const Sale& sale) = 0;
 
   // These are of follow() alone. The event found no place in a log; nothing was recorded.
-  virtual void on_refused(const Ticket&, SkuId, Admission) {}
+  virtual void on_refused(const Ticket&, const Event&, Admission) {}
   // All events of the message have been told of; `after` is the SKU's head by then.
   virtual void on_followed(const Ordered&, const Head& /*after*/) {}
 

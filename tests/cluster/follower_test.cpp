@@ -44,7 +44,7 @@ class Heard final : public fairsale::Answers {
     lines.push_back(
         fmt::format("{}/{} at {}: {}", a.number.value, a.index, seq.value, name_of(d.kind)));
   }
-  void on_refused(const Ticket& t, SkuId, Admission) override {
+  void on_refused(const Ticket& t, const Event&, Admission) override {
     lines.push_back(fmt::format("{}/{} refused", Asker::of(t).number.value, Asker::of(t).index));
   }
   void on_followed(const Ordered& m, const Head& after) override {

@@ -21,6 +21,8 @@ from harness import PATIENCE, Reply, Server, ended, eventually, finish
 from nats_test import Nats
 
 BALANCER = os.path.join(os.path.dirname(__file__), "../../docs/haproxy.cfg")
+# Seconds until a cluster is whole again: nats-server 2.9.10 may leave a server behind for minutes.
+HEALS = 3 * PATIENCE
 
 
 def sku_id(name):
@@ -264,7 +266,7 @@ class Cluster:
             why.add(lacks)
             return lacks is None
         try:
-            eventually("the next streams are ready", ready)
+            eventually("the next streams are ready", ready, HEALS)
         except AssertionError:
             print("what was lacking:", *sorted(why), sep="\n  ", flush=True)
             raise

@@ -5,6 +5,7 @@ FAIRSALE_FAULTS is how many faults of each kind, and ten times how often everyth
 FAIRSALE_SEED repeats the choices of a run."""
 
 import collections
+import concurrent.futures
 import contextlib
 import http.client
 import json
@@ -15,7 +16,7 @@ import statistics
 import threading
 import time
 
-from cluster import Balancer, Cluster, InBackground, NatsServers, Rushes
+from cluster import HEALS, Balancer, Cluster, InBackground, NatsServers, Rushes
 from harness import PATIENCE, Case, Reply, eventually, figure, main, seed_of_this_run
 from network import Network
 
@@ -109,9 +110,15 @@ class Buyer(Client):
         """The customers who are told something else now."""
         def told(reply):
             return reply.status, reply.json
-        with self._connect() as connection:
-            return [(customer, before, now) for customer, before in self.answers.items()
-                    if told(now := self._buy(connection, customer)) != told(before)]
+
+        def changed(answers):
+            with self._connect() as connection:
+                return [(customer, before, now) for customer, before in answers
+                        if told(now := self._buy(connection, customer)) != told(before)]
+        answers = list(self.answers.items())
+        with concurrent.futures.ThreadPoolExecutor(16) as askers:
+            return [c for some in askers.map(changed, (answers[i::16] for i in range(16)))
+                    for c in some]
 
 
 class Reader(Client):
@@ -130,6 +137,7 @@ class Load:
         self.network = network
         self.outages = collections.defaultdict(list)
         self.unread = collections.defaultdict(list)
+        self.healed = collections.defaultdict(list)
         self.too_long = []
 
     def _ready(self):
@@ -150,7 +158,7 @@ class Load:
             def positions(sku=sku):
                 return [self._position(p, sku) for p in self.cluster.processors]
             most = max(positions())
-            eventually(f"all have {most} events of {sku}", lambda: min(positions()) >= most)
+            eventually(f"all have {most} events of {sku}", lambda: min(positions()) >= most, HEALS)
 
     def wrong(self):
         return self.buyer.wrong + self.other.wrong + self.reader.wrong
@@ -158,7 +166,7 @@ class Load:
     def whole(self):
         """The cluster is as it was made."""
         try:
-            eventually("all nodes are ready", self._ready)
+            eventually("all nodes are ready", self._ready, HEALS)
             self.cluster.next_streams_ready()
             self._have_what_one_has()
             now = time.monotonic()
@@ -185,14 +193,18 @@ class Load:
         before = self.buyer.again + self.other.again
         begun = time.monotonic()
         yield begun
+        undone = time.monotonic()
         self.whole()
+        healed = time.monotonic() - undone
+        self.healed[kind].append(healed)
         outage, at = max(b.longest_since(begun) for b in (self.buyer, self.other))
         unread, _ = self.reader.longest_since(begun)
         self.outages[kind].append(outage)
         self.unread[kind].append(unread)
+        again = dict(self.buyer.again + self.other.again - before)
         told = (f"{began} to {time.strftime('%X')} {kind}: {outage:.2f} s without an answer, "
                 f"{at - begun:.2f} s after it, {unread:.2f} s without one to a read; asked again: "
-                f"{dict(self.buyer.again + self.other.again - before)}")
+                f"{again}; whole {healed:.1f} s after its end")
         print(told, flush=True)
         assert not self.wrong(), self.wrong()
         if max(outage, unread) > most:  # the others are measured all the same
@@ -268,6 +280,8 @@ class Faults(Case):
                    f"{statistics.median(outages):.2f} s")
             figure(f"{kind} in a rush: nobody could buy, longest", f"{max(outages):.2f} s")
             figure(f"{kind} in a rush: nobody could read, longest", f"{max(load.unread[kind]):.2f} s")
+            figure(f"{kind} in a rush: until all is whole again, longest",
+                   f"{max(load.healed[kind]):.1f} s")
         print("asked again:", *(dict(b.again) for b in buyers), flush=True)
         changed = [c for b in buyers for c in b.ask_again()]
         figure("answers acknowledged in a cluster with faults",

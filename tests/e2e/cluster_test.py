@@ -236,6 +236,35 @@ class Clusters(Case):
             eventually("what it has stored is what the others have",
                        lambda: stored(p) == stored(c.processors[0]))
 
+    def test_a_sale_that_was_taken_back_is_opened_again(self):
+        with NatsServers() as nats, Cluster(self.programs, nats, edges=1) as c:
+            a, = c.edges
+            terms = a.open_sale("tour", stock=10, hold_seconds=60)
+            partition = sku_id("tour") % c.partitions
+            gone = next(name for i in range(1000)
+                        if sku_id(name := f"t{i:03}") % c.partitions == partition)
+            c.next_streams_ready()
+            # As if one processor had shown what it had alone, and what is taken back later.
+            with nats.servers[0].listening("fairsale.shown") as (publish, hear):
+                self.assertEqual(a.buy("tour", "ann", "k").status, 201)
+                while b"tour" not in (shown := hear()):
+                    pass
+                publish("fairsale.shown", shown.replace(b"tour", gone.encode()))
+                path = f"/v1/sales/{gone}"
+                eventually("the edge was shown it", lambda: a.request("GET", path).status == 200)
+                generation = c.generation(partition)
+                nats.leader(c.stream_of("tour")).kill()
+                eventually("all have gone over",
+                           lambda: self.told(c, partition)[0] > generation)
+            asked = []
+            def opened():
+                asked.append(a.request("PUT", path, a.operator, {
+                    name: terms[name] for name in ("stock", "hold_seconds", "price")}))
+                return asked[-1].status == 201
+            eventually("it is opened", opened)
+            self.assertLessEqual({r.problem for r in asked[:-1]}, {"unconfirmed", "overloaded"})
+            self.assertEqual(a.buy(gone, "ben", "k").status, 201)
+
     def test_a_cut_that_nobody_left_the_stream_at_takes_nothing_back(self):
         with NatsServers() as nats, Cluster(self.programs, nats) as c:
             head = self.five_sold(c)

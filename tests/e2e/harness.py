@@ -23,15 +23,15 @@ import unittest
 PATIENCE = 60  # seconds; generous, since sanitizers and a busy machine are slow
 
 
-def eventually(what, condition):
+def eventually(what, condition, patience=PATIENCE):
     """Polls until condition() is true and returns its value."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + patience
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > end:
-            raise AssertionError(f"waited {PATIENCE} s in vain: {what}")
+            raise AssertionError(f"waited {patience} s in vain: {what}")
         time.sleep(0.02)
 
 

@@ -55,7 +55,8 @@ class Nats:
             return request(subject, body)
 
     @contextlib.contextmanager
-    def requests(self, patience=PATIENCE):
+    def listening(self, subject, patience=PATIENCE):
+        """A client of the subject: how to publish, and to hear the next message."""
         with socket.create_connection(("127.0.0.1", self.port), patience) as s, \
                 s.makefile("rwb") as f:
             assert f.readline().startswith(b"INFO ")
@@ -63,14 +64,15 @@ class Nats:
                        "no_responders": True, "lang": "python", "version": "0"}
             if self.token:
                 connect["auth_token"] = self.token
-            f.write(b"CONNECT " + json.dumps(connect).encode() + b"\r\nSUB _INBOX.1 1\r\n")
+            f.write(b"CONNECT " + json.dumps(connect).encode() + b"\r\n" +
+                    f"SUB {subject} 1\r\nPING\r\n".encode())
+            f.flush()
 
-            def request(subject, body=None):
-                payload = b"" if body is None else body
-                if not isinstance(payload, bytes):
-                    payload = json.dumps(body).encode()
-                f.write(f"PUB {subject} _INBOX.1 {len(payload)}\r\n".encode() + payload + b"\r\n")
+            def publish(to, payload, reply=""):
+                f.write(f"PUB {to} {reply} {len(payload)}\r\n".encode() + payload + b"\r\n")
                 f.flush()
+
+            def hear():
                 while True:
                     line = f.readline()
                     assert line, "nats-server closed the connection"
@@ -78,10 +80,20 @@ class Nats:
                         f.write(b"PONG\r\n")
                         f.flush()
                     elif line.startswith(b"MSG"):
-                        data = f.read(int(line.split()[-1]) + 2)[:-2]
-                        return json.loads(data)
+                        return f.read(int(line.split()[-1]) + 2)[:-2]
                     else:
                         assert not line.startswith((b"-ERR", b"HMSG")), line
+
+            yield publish, hear
+
+    @contextlib.contextmanager
+    def requests(self, patience=PATIENCE):
+        with self.listening("_INBOX.1", patience) as (publish, hear):
+            def request(subject, body=None):
+                payload = b"" if body is None else body
+                publish(subject, payload if isinstance(payload, bytes) else
+                        json.dumps(body).encode(), "_INBOX.1")
+                return json.loads(hear())
 
             yield request
 

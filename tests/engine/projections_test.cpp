@@ -82,6 +82,22 @@ TEST(Projections, AvailabilityIsListedByName) {
   EXPECT_EQ(shop.projected.board.find("plum"), nullptr);
 }
 
+TEST(Projections, WhatIsWithdrawnIsNotThereUntilItIsPublishedAgain) {
+  MemoryLog log;
+  ProjectedShop shop(log);
+  for (const auto* sku : {"pear", "fig"}) shop.now(sku, scheduled(sku, 1));
+  auto& board = shop.projected.board;
+  const auto version = board.version();
+  board.withdraw("fig");
+  board.withdraw("plum");
+  EXPECT_GT(board.version(), version);
+  EXPECT_EQ(board.find("fig"), nullptr);
+  EXPECT_EQ(board.list("", 10).size(), 1u);
+  shop.now("fig", attempt("anna", "1"));
+  EXPECT_NE(board.find("fig"), nullptr);
+  EXPECT_EQ(board.list("", 10).size(), 2u);
+}
+
 // Against a set that counts one by one.
 TEST(RankedSet, CountsWhoIsBelow) {
   EXPECT_TRUE(rc::check([] {

@@ -97,8 +97,22 @@ TEST(ClusterWire, ThatAllSalesWereShownIsToldApartFromOne) {
   append_all_shown(bytes, {PartitionId{0}, PartitionId{3}});
   EXPECT_EQ(parse_all_shown(bytes), (std::vector{PartitionId{0}, PartitionId{3}}));
   EXPECT_FALSE(parse_shown(bytes));
+  EXPECT_FALSE(parse_no_sale(bytes));
   bytes[0] = std::byte{1};
   EXPECT_FALSE(parse_all_shown(bytes));
+}
+
+TEST(ClusterWire, ThatThereIsNoSaleComesBackAsItWas) {
+  Bytes bytes;
+  append_no_sale(bytes, {7, SkuId{9}});
+  const auto back = parse_no_sale(bytes);
+  ASSERT_TRUE(back);
+  EXPECT_EQ(back->generation, 7);
+  EXPECT_EQ(back->sku, SkuId{9});
+  EXPECT_FALSE(parse_shown(bytes));
+  EXPECT_FALSE(parse_all_shown(bytes));
+  bytes.pop_back();
+  EXPECT_FALSE(parse_no_sale(bytes));
 }
 
 TEST(ClusterWire, AHeartbeatComesBackAsItWas) {

@@ -138,14 +138,15 @@ GROUPS = [
             "cluster.slow-p4", peer="cluster.slow-p1"),
         Row("cluster-batch-256", "purchases in a batch, 256 connections", "cluster.c256", "batch",
             unit=""),
+        Row("cluster-batch-128", "purchases in a batch, 128 connections", "cluster.c128", "batch",
+            unit=""),
         Row("cluster-batch-50", "purchases in a batch, 50 connections", "cluster.c50", "batch",
             unit=""),
-        Row("cluster-cpu-nats", "CPU of a purchase: the NATS servers", "cluster.c256", "nats_us",
-            unit="us"),
-        Row("cluster-cpu-processors", "CPU of a purchase: the three processors", "cluster.c256",
-            "processor_us", unit="us"),
-        Row("cluster-cpu-edge", "CPU of a purchase: the edge", "cluster.c256", "edge_us",
-            unit="us"),
+        *(Row(f"cluster-cpu-{role}-{n}", f"CPU of a purchase, {n} connections: {what}",
+              f"cluster.c{n}", f"{role}_us", unit="us")
+          for n in (256, 128, 50) for role, what in (
+              ("nats", "the NATS servers"), ("processor", "the three processors"),
+              ("edge", "the edge"))),
     ]),
     ("cross-checks: the same by clients of other making, 50 connections", [
         Row("wrk", "ours: fairsale-load / wrk", "ours.c50", peer="ours.wrk"),

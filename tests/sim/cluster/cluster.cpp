@@ -155,7 +155,7 @@ struct Shard final : public fairsale::Answers {
                   const Sale&) override {
     tell(Told::of(seq, d));
   }
-  void on_refused(const Ticket&, SkuId, Admission) override { tell({255, 0, 0, 0}); }
+  void on_refused(const Ticket&, const Event&, Admission) override { tell({255, 0, 0, 0}); }
   void on_followed(const Ordered& m, const Head& after) override {
     if (!m.tickets.empty()) {
       const Asker asker = Asker::of(m.tickets[0]);
@@ -1054,7 +1054,7 @@ class Life {
                       const Sale&) override {
         out[{sku, seq.value}] = Told::of(seq, d);
       }
-      void on_refused(const Ticket&, SkuId, Admission) override {
+      void on_refused(const Ticket&, const Event&, Admission) override {
         fail("an event of the log is refused when it comes again");
       }
       void on_followed(const Ordered&, const Head&) override {}
