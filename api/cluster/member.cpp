@@ -433,7 +433,13 @@ void Member::let_see() {
 void Member::told(const Ordered& m, const Head& after) {
   // No heartbeat after an answer says less than that.
   if (std::exchange(seen_is_old_, false)) let_see();
-  to_show_.insert(m.sku);
+  if (after.seq > Seq{0}) {
+    to_show_.insert(m.sku);
+  } else {  // clients invent names, so nothing is kept of them
+    message_.clear();
+    append_no_sale(message_, {Position::of(m.position).generation, m.sku});
+    bus_.publish_shown(message_);
+  }
   if (m.tickets.empty()) return;
   const Asker asker = Asker::of(m.tickets[0]);
   pack(packed_, content_);
@@ -494,14 +500,9 @@ void Member::show(MemberDesk& desk) {
     it = to_show_.erase(it);
     const auto look = desk.look_of(sku);
     const auto of = follower_.partitions().find(options_.partitions.of(sku));
-    if (of == follower_.partitions().end()) continue;
-    const std::uint16_t generation = of->second.position.generation;
+    if (look == nullptr || of == follower_.partitions().end()) continue;
     message_.clear();
-    if (look == nullptr) {
-      append_no_sale(message_, {generation, sku});
-    } else {
-      append_shown(message_, generation, *look);
-    }
+    append_shown(message_, of->second.position.generation, *look);
     bus_.publish_shown(message_);
     shown_[sku] = now;
     ++sent;

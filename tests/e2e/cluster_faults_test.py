@@ -354,7 +354,7 @@ class Faults(Case):
     def test_slow_and_broken_connections(self):
         with self.load(partitions=True) as (load, chance):
             for _ in range(FAULTS):
-                load.slow("an edge", chance.choice(["e0", "e1"]), most=2, chance=chance)
+                load.slow("an edge", chance.choice(["e0", "e1"]), most=1, chance=chance)
                 load.slow("a processor", chance.choice(["p0", "p1", "p2"]), most=5, chance=chance)
                 load.slow("a NATS server", chance.choice(["n0", "n1", "n2"]), most=5, chance=chance)
 
