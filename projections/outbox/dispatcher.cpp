@@ -266,7 +266,11 @@ milliseconds Dispatcher::remind(Lane& lane) {
   if (options_.reminders == nullptr) return kPatience;
   if (const auto held = lane.reminders.held(); held > milliseconds(0)) return held;
   const auto next = options_.reminders->next(lane.reminded, Consumer::kReminders);
-  if (next.reminders.empty()) return next.wait;
+  if (next.reminders.empty()) {
+    // What could not be given was of holds that have ended.
+    if (!next.due) note(lane, lane.reminders, {});
+    return next.wait;
+  }
   const auto taken = lane.consumer->remind(next.sku, next.reminders);
   if (taken.messages > 0) {
     lane.reminded = next.marks[taken.messages - 1];

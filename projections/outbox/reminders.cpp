@@ -163,6 +163,7 @@ Reminders::Next Reminders::next(const Mark& behind, std::size_t limit) {
   }
   const SkuId sku = it->second.sku;
   next.wait = kAgain;
+  next.due = true;
   if (!known_by_now(sku, now)) return next;
   next.wait = milliseconds(0);
   next.sku = skus_[sku.value].name;

@@ -236,6 +236,19 @@ TEST_F(RemindersTest, WhoTakesNoRemindersIsGivenMessagesNonetheless) {
   EXPECT_EQ(dispatcher->status()[0].taken, consumer->messages + 2);
 }
 
+TEST_F(RemindersTest, TroubleWithRemindersOfHoldsThatHaveEndedIsOver) {
+  life->now("demo", scheduled("demo", 5));
+  life->now("demo", attempt(1));
+  consumer->deaf = true;
+  pass(kHold - kLead);
+  deliver();
+  ASSERT_TRUE(dispatcher->status()[0].trouble);
+  pass(kHold);
+  deliver();
+  EXPECT_FALSE(dispatcher->status()[0].trouble) << "nothing is left that could not be given";
+  EXPECT_EQ(names(), Names{});
+}
+
 TEST_F(RemindersTest, ANodeThatDoesNotKnowItsSalesRemindsNobody) {
   life->now("demo", scheduled("demo", 5));
   life->now("demo", attempt(1));
