@@ -550,13 +550,14 @@ std::optional<Cluster::Wants> Cluster::wants_of(PartitionId p, const cluster::Fo
   const std::scoped_lock lock(mutex_);
   Attachment& a = attachments_[p];
   if (stopping_ || a.generation != generation) return {};
+  out.own.server = a.now.server;
+  out.next.server = a.next.server;
   const bool gap = s.gap || bus_->lost(p, generation);
   const bool next_lost = bus_->lost(p, out.next.generation);
   // A consumer may stop delivering and still say that it is there.
   if (std::exchange(a.position, s.position) != s.position) a.moved = now;
   const bool stuck = s.position < others && now - a.moved > kStuck;
   const auto decide = [&](Consumer& c, Wants::Stream& stream, bool needed) {
-    stream.server = c.server;
     const bool silent = bus_->silent(p, stream.generation) >= kSilence;
     if ((c.attached && !needed && !silent) || now - c.tried < kTryAgain) return;
     c.tried = now;
