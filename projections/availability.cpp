@@ -25,17 +25,18 @@ std::vector<std::shared_ptr<const Availability>> AvailabilityBoard::list(std::st
   return out;
 }
 
+bool AvailabilityBoard::swap(std::string_view sku, std::shared_ptr<const Availability>& next) {
+  const std::shared_lock lock(mutex_);
+  const auto found = slots_.find(sku);
+  if (found == slots_.end()) return false;
+  const std::scoped_lock slot(mutex_of(found->second));
+  found->second.current.swap(next);
+  version_.fetch_add(1, std::memory_order_release);
+  return true;
+}
+
 void AvailabilityBoard::publish(std::string_view sku, std::shared_ptr<const Availability> next) {
-  {
-    const std::shared_lock lock(mutex_);
-    const auto found = slots_.find(sku);
-    if (found != slots_.end()) {
-      const std::scoped_lock slot(mutex_of(found->second));
-      found->second.current.swap(next);
-      version_.fetch_add(1, std::memory_order_release);
-      return;
-    }
-  }
+  if (swap(sku, next)) return;
   const std::unique_lock lock(mutex_);
   const auto entered = slots_.try_emplace(std::string(sku)).first;
   entered->second.current = std::move(next);
@@ -44,12 +45,8 @@ void AvailabilityBoard::publish(std::string_view sku, std::shared_ptr<const Avai
 }
 
 void AvailabilityBoard::withdraw(std::string_view sku) {
-  const std::shared_lock lock(mutex_);
-  const auto found = slots_.find(sku);
-  if (found == slots_.end()) return;
-  const std::scoped_lock slot(mutex_of(found->second));
-  found->second.current.reset();
-  version_.fetch_add(1, std::memory_order_release);
+  std::shared_ptr<const Availability> none;
+  swap(sku, none);
 }
 
 std::string render_sale(const Sale& sale) {

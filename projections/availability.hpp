@@ -31,7 +31,8 @@ struct Availability {
 };
 
 // The current rendering of every SKU. Thread-safe: one thread publishes a SKU, any thread reads.
-// Readers see a rendering whole or the one before it, never less than they saw earlier.
+// Readers see a rendering whole or the one before it, never less than they saw earlier, but for
+// what was taken back: it is withdrawn, or another one is published in its place.
 class AvailabilityBoard {
  public:
   // The newest rendering of a SKU, or nothing when no sale of that name exists.
@@ -57,6 +58,9 @@ class AvailabilityBoard {
     using is_transparent = void;
     std::size_t operator()(std::string_view s) const { return std::hash<std::string_view>{}(s); }
   };
+
+  // False when the SKU has no slot. What was there is the caller's then, to let go without a lock.
+  bool swap(std::string_view sku, std::shared_ptr<const Availability>& next);
 
   // Slots share some mutexes, since there may be a hundred thousand quiet ones.
   std::mutex& mutex_of(const Slot& slot) const {

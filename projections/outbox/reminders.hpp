@@ -54,7 +54,7 @@ class Reminders {
     std::vector<Reminder> reminders;
     std::vector<Mark> marks;
     std::chrono::milliseconds wait{0};
-    bool due = false;  // some may be, which is not known yet
+    bool due = false;  // some are, if their holds are still open, which may not be known yet
   };
 
   // `store` gives the store of projections, or nothing while there is none. The log, the board and

@@ -65,7 +65,7 @@ class Nats:
             if self.token:
                 connect["auth_token"] = self.token
             f.write(b"CONNECT " + json.dumps(connect).encode() + b"\r\n" +
-                    f"SUB {subject} 1\r\nPING\r\n".encode())
+                    f"SUB {subject} 1\r\n".encode())
             f.flush()
 
             def publish(to, payload, reply=""):
