@@ -3,7 +3,7 @@
 #include <exception>
 #include <filesystem>
 
-#include "core/engine/priority.hpp"
+#include "core/log/priority.hpp"
 #include "core/json/json.hpp"
 #include "core/log/rocks_log.hpp"
 #include "projections/audit/audit.hpp"

@@ -6,7 +6,7 @@
 
 #include "api/http/problem.hpp"
 #include "api/reasons.hpp"
-#include "core/engine/priority.hpp"
+#include "core/log/priority.hpp"
 #include "core/explain/explain.hpp"
 
 namespace fairsale::api {

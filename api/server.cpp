@@ -15,7 +15,7 @@
 #include "api/cluster/take_back.hpp"
 #include "api/desk.hpp"
 #include "api/explainer.hpp"
-#include "core/engine/priority.hpp"
+#include "core/log/priority.hpp"
 #include "core/log/memory_log.hpp"
 #include "core/log/rocks_log.hpp"
 #include "projections/delivery/nats.hpp"

@@ -28,7 +28,7 @@ constexpr std::size_t kRoomForOthers = std::size_t{64} * kEventsPerBatch;
 constexpr Duration kTickEvery{10};
 constexpr Duration kTickPatience{500};  // for a tick to have an effect
 constexpr Duration kRankDelay{30};
-constexpr Duration kShowEvery{50};
+constexpr Duration kShowEvery{100};  // of a SKU; all its processors do
 constexpr std::size_t kShowPerTurn = 256;
 constexpr std::chrono::milliseconds kAskPatience{2'000};
 constexpr std::uint64_t kLent = ~std::uint64_t{0};  // the run of what another processor has sent
@@ -94,8 +94,8 @@ void Member::publish(MemberDesk& desk) {
     q.listed = false;
     const PartitionId partition = options_.partitions.of(sku);
     std::size_t done = 0;
-    const bool more_come = q.waiting.size() < q.answered - q.answered / 4 &&
-                           now < later(q.answered_at, options_.comes_back);
+    const bool more_come =
+        q.waiting.size() < q.crowd - q.crowd / 4 && now < later(q.answered_at, options_.comes_back);
     const auto may_go = [&] {
       return q.under_way - q.late < options_.batches_under_way &&
              q.under_way < options_.late_batches;
@@ -148,9 +148,10 @@ std::optional<Member::Batch> Member::take_back(BatchNumber number) {
   Queue& q = queues_[sku.value];
   --q.under_way;
   if (node.mapped().late) --q.late;
-  q.answered = node.mapped().replies.size();
+  const std::size_t answered = node.mapped().replies.size();
+  q.crowd = answered + q.waiting.size();
   q.answered_at = clock_.now().steady;
-  in_batches_ -= q.answered;
+  in_batches_ -= answered;
   list(sku, q);
   forget_if_made_up(sku, q);
   return std::move(node.mapped());

@@ -39,7 +39,7 @@ struct MemberOptions {
   std::size_t batches_under_way = 1;
   Duration late{250};
   std::size_t late_batches = 8;  // with them
-  Duration comes_back{2};        // a crowd that was answered, at most
+  Duration comes_back{4};        // a crowd that was answered, at most
   std::size_t queries_under_way = 4'096;
   Duration patience{4'000};  // for an answer
 };
@@ -186,9 +186,10 @@ class Member {
     std::vector<std::pair<Event, Reply>> waiting;
     std::size_t under_way = 0;
     std::size_t late = 0;  // of these
-    // The batch that was answered last. Most of those clients come again, within a moment, and are
-    // waited for: what a batch costs does not depend on how many share it.
-    std::size_t answered = 0;
+    // Those whose batch was answered last, and those that waited then. Most of the former come
+    // again, within a moment, and are waited for: what a batch costs does not depend on how many
+    // share it, and two crowds that take turns wait for each other's.
+    std::size_t crowd = 0;
     Duration answered_at{0};
     Mark known;           // of what was released; what one processor has alone may be taken back
     bool listed = false;  // in ready_

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "api/streams/sse.hpp"
-#include "core/engine/priority.hpp"
+#include "core/log/priority.hpp"
 #include "projections/outbox/message.hpp"
 
 namespace fairsale::api {

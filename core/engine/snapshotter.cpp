@@ -4,7 +4,7 @@
 #include <new>
 #include <utility>
 
-#include "core/engine/priority.hpp"
+#include "core/log/priority.hpp"
 #include "core/engine/recovery.hpp"
 
 namespace fairsale {

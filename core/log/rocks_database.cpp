@@ -2,27 +2,17 @@
 
 #include <fmt/format.h>
 #include <rocksdb/cache.h>
-#include <rocksdb/env.h>
 #include <rocksdb/listener.h>
 #include <rocksdb/table.h>
 
-#include <cstdarg>
-
 #include "core/log/data_directory.hpp"
+#include "core/log/rocks_background.hpp"
 
 namespace fairsale {
 
 namespace {
 
 constexpr std::size_t kMiB = std::size_t{1} << 20;
-
-// RocksDB's log of its own doings goes nowhere. As Debian builds it, its logger aborts the process
-// when the disk is full; and what matters comes back as a Status.
-class NoInfoLog : public rocksdb::Logger {
- public:
-  using Logger::Logv;
-  void Logv(const char*, va_list) override {}
-};
 
 // What reached the disk before a failed write or sync is not known, so RocksDB must not resume by
 // itself; it would when a full disk has space again.
@@ -81,11 +71,11 @@ rocksdb::DBOptions database_options(rocksdb::Env* env) {
   d.track_and_verify_wals_in_manifest = false;
   d.max_bgerror_resume_count = 0;
   d.listeners.push_back(std::make_shared<NeverResume>());
+  stay_in_background(d);
   // Bounds recovery: this much may have to be replayed.
   d.max_total_wal_size = 128 * kMiB;
   d.max_background_jobs = 2;
   d.max_open_files = 512;
-  d.info_log = std::make_shared<NoInfoLog>();
   d.stats_dump_period_sec = 0;
   d.stats_persist_period_sec = 0;
   d.skip_stats_update_on_db_open = true;

@@ -6,7 +6,7 @@
 #include <deque>
 #include <map>
 
-#include "core/engine/priority.hpp"
+#include "core/log/priority.hpp"
 #include "core/log/sale_name.hpp"
 
 namespace fairsale {

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <new>
 
-#include "core/engine/priority.hpp"
+#include "core/log/priority.hpp"
 
 namespace fairsale {
 
@@ -16,7 +16,7 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-constexpr milliseconds kGather{5};       // of live rows before they are written
+constexpr milliseconds kGather{20};      // of live rows before they are written
 constexpr milliseconds kPatience{1000};  // of the thread when there is nothing to do
 constexpr std::size_t kMaxBatchBytes = std::size_t{1} << 20;
 

@@ -11,12 +11,12 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdarg>
 #include <cstring>
 
 #include "core/domain/invariant.hpp"
 #include "core/log/data_directory.hpp"
 #include "core/log/little_endian.hpp"
+#include "core/log/rocks_background.hpp"
 #include "core/log/tables.hpp"
 #include "core/log/wal_scan.hpp"
 
@@ -59,14 +59,6 @@ tl::unexpected<Error> illegible(std::string_view what) {
               fmt::format("the store of projections holds {} that is not one", what));
 }
 
-// RocksDB's log of its own doings goes nowhere: as Debian builds it, its logger aborts the process
-// when the disk is full.
-class NoInfoLog : public rocksdb::Logger {
- public:
-  using Logger::Logv;
-  void Logv(const char*, va_list) override {}
-};
-
 // Small throughout: the memory belongs to the sales.
 rocksdb::Options database_options() {
   rocksdb::Options o;
@@ -79,7 +71,7 @@ rocksdb::Options database_options() {
   o.max_write_buffer_number = 3;
   o.max_total_wal_size = 16 * kMiB;
   o.compression = rocksdb::kLZ4Compression;
-  o.info_log = std::make_shared<NoInfoLog>();
+  stay_in_background(o);
   o.stats_dump_period_sec = 0;
   o.stats_persist_period_sec = 0;
   rocksdb::BlockBasedTableOptions t;

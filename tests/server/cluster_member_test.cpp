@@ -167,10 +167,21 @@ TEST_F(AnEdge, WaitsForMostOfACrowdThatItHasJustAnsweredAndNotForLong) {
   EXPECT_EQ(sizes(), (Sizes{100, 75})) << "three quarters are enough";
   answer(1);
   ask(1);
-  pass(1);
+  pass(3);
   EXPECT_EQ(sizes().size(), 2u);
   pass(1);
   EXPECT_EQ(sizes(), (Sizes{100, 75, 1})) << "the others do not come";
+}
+
+TEST_F(AnEdge, LetsTwoCrowdsThatTakeTurnsBecomeOne) {
+  pass(1'000);
+  ask(100);
+  ask(60);
+  answer(0);
+  ask(59);
+  EXPECT_EQ(sizes(), (Sizes{100}));
+  ask(1);
+  EXPECT_EQ(sizes(), (Sizes{100, 120}));
 }
 
 TEST_F(AnEdge, IsNotHeldUpByABatchThatGetsNoAnswer) {

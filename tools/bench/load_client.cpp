@@ -1,5 +1,5 @@
 #include "tools/bench/load_client.hpp"
-#include "core/engine/priority.hpp"
+#include "core/log/priority.hpp"
 
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
