@@ -3,8 +3,8 @@
 #include <exception>
 #include <filesystem>
 
-#include "core/log/priority.hpp"
 #include "core/json/json.hpp"
+#include "core/log/priority.hpp"
 #include "core/log/rocks_log.hpp"
 #include "projections/audit/audit.hpp"
 

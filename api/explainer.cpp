@@ -6,8 +6,8 @@
 
 #include "api/http/problem.hpp"
 #include "api/reasons.hpp"
-#include "core/log/priority.hpp"
 #include "core/explain/explain.hpp"
+#include "core/log/priority.hpp"
 
 namespace fairsale::api {
 

@@ -39,9 +39,10 @@ launch() {  # NAME
     nats*)
       # Three servers that would each take the whole machine only get into each other's way; and
       # their garbage is collected a quarter as often.
-      command=(env GOMAXPROCS=1 GOGC=400 nats-server -a 127.0.0.1 -p "${ports[$name]}" -js
-        -sd "$dir/store" -n "$name" --cluster_name fairsale-demo
-        --cluster "nats://127.0.0.1:${ports[route$n]}" --routes "$routes")
+      command=(env "GOMAXPROCS=${GOMAXPROCS:-1}" "GOGC=${GOGC:-400}" nats-server
+        -a 127.0.0.1 -p "${ports[$name]}" -js -sd "$dir/store" -n "$name"
+        --cluster_name fairsale-demo --cluster "nats://127.0.0.1:${ports[route$n]}"
+        --routes "$routes")
       ;;
     balancer)
       # The path of a socket may not be long.

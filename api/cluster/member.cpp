@@ -24,11 +24,13 @@ constexpr std::size_t kOthers = 65'536;  // beyond these no query is taken
 constexpr std::size_t kMessagesPerTurn = Sequencer::kMaxBlocks;
 // So that the answers to a batch fit into one message too.
 constexpr std::uint32_t kEventsPerBatch = 1'000;
+// So many that what they cost counts for more than a moment does.
+constexpr std::size_t kCrowd = 32;
 constexpr std::size_t kRoomForOthers = std::size_t{64} * kEventsPerBatch;
 constexpr Duration kTickEvery{10};
 constexpr Duration kTickPatience{500};  // for a tick to have an effect
 constexpr Duration kRankDelay{30};
-constexpr Duration kShowEvery{100};  // of a SKU; all its processors do
+constexpr Duration kShowEvery{50};
 constexpr std::size_t kShowPerTurn = 256;
 constexpr std::chrono::milliseconds kAskPatience{2'000};
 constexpr std::uint64_t kLent = ~std::uint64_t{0};  // the run of what another processor has sent
@@ -94,8 +96,9 @@ void Member::publish(MemberDesk& desk) {
     q.listed = false;
     const PartitionId partition = options_.partitions.of(sku);
     std::size_t done = 0;
+    const std::size_t most = std::min<std::size_t>(q.expected - q.expected / 4, kEventsPerBatch);
     const bool more_come =
-        q.waiting.size() < q.crowd - q.crowd / 4 && now < later(q.answered_at, options_.comes_back);
+        q.waiting.size() < most && now < later(q.answered_at, options_.comes_back);
     const auto may_go = [&] {
       return q.under_way - q.late < options_.batches_under_way &&
              q.under_way < options_.late_batches;
@@ -148,10 +151,7 @@ std::optional<Member::Batch> Member::take_back(BatchNumber number) {
   Queue& q = queues_[sku.value];
   --q.under_way;
   if (node.mapped().late) --q.late;
-  const std::size_t answered = node.mapped().replies.size();
-  q.crowd = answered + q.waiting.size();
-  q.answered_at = clock_.now().steady;
-  in_batches_ -= answered;
+  in_batches_ -= node.mapped().replies.size();
   list(sku, q);
   forget_if_made_up(sku, q);
   return std::move(node.mapped());
@@ -162,9 +162,17 @@ void Member::forget_if_made_up(SkuId sku, const Queue& q) {
   if (!q.listed && q.under_way == 0 && q.known.seq.value == 0) queues_.erase(sku.value);
 }
 
+void Member::expect_again(const Batch& answered) {
+  Queue& q = queues_[answered.sku.value];
+  q.expected = answered.replies.size();
+  if (q.expected + q.waiting.size() >= kCrowd) q.expected += q.waiting.size();
+  q.answered_at = clock_.now().steady;
+}
+
 void Member::release(BatchNumber number, MemberDesk& desk) {
   const auto batch = take_back(number);
   if (!batch) return;
+  if (!batch->late) expect_again(*batch);
   std::span<const std::byte> content;
   if (unpack(content_, gate_.content())) content = content_;
   for (const Reply& reply : batch->replies) {

@@ -186,10 +186,11 @@ class Member {
     std::vector<std::pair<Event, Reply>> waiting;
     std::size_t under_way = 0;
     std::size_t late = 0;  // of these
-    // Those whose batch was answered last, and those that waited then. Most of the former come
-    // again, within a moment, and are waited for: what a batch costs does not depend on how many
-    // share it, and two crowds that take turns wait for each other's.
-    std::size_t crowd = 0;
+    // How many were answered last. Most of those clients come again, within a moment, and are
+    // waited for: what a batch costs does not depend on how many share it. If they are a crowd,
+    // those that waited meanwhile are among them, so that two halves of it do not take turns for
+    // ever.
+    std::size_t expected = 0;
     Duration answered_at{0};
     Mark known;           // of what was released; what one processor has alone may be taken back
     bool listed = false;  // in ready_
@@ -221,6 +222,7 @@ class Member {
   void handle(const Stop&, MemberDesk&);
   void heard(cluster::BatchNumber, cluster::AnswerGate::Heard, MemberDesk&);
   void release(cluster::BatchNumber, MemberDesk&);
+  void expect_again(const Batch& answered);
   // A batch that is over: the next one of its SKU may go.
   std::optional<Batch> take_back(cluster::BatchNumber);
   void lose(cluster::BatchNumber, bool sent, MemberDesk&);

@@ -4,8 +4,8 @@
 #include <new>
 #include <utility>
 
-#include "core/log/priority.hpp"
 #include "core/engine/recovery.hpp"
+#include "core/log/priority.hpp"
 
 namespace fairsale {
 

@@ -6,7 +6,7 @@
 #include <rocksdb/table.h>
 
 #include "core/log/data_directory.hpp"
-#include "core/log/rocks_background.hpp"
+#include "core/log/rocks_common.hpp"
 
 namespace fairsale {
 
@@ -71,7 +71,7 @@ rocksdb::DBOptions database_options(rocksdb::Env* env) {
   d.track_and_verify_wals_in_manifest = false;
   d.max_bgerror_resume_count = 0;
   d.listeners.push_back(std::make_shared<NeverResume>());
-  stay_in_background(d);
+  set_common_options(d);
   // Bounds recovery: this much may have to be replayed.
   d.max_total_wal_size = 128 * kMiB;
   d.max_background_jobs = 2;

@@ -148,7 +148,10 @@ bool Reminders::known_by_now(SkuId sku, std::int64_t now) {
 
 Reminders::Next Reminders::next(const Mark& behind, std::size_t limit) {
   Next next{.wait = kPatience};
-  if (options_.current && !options_.current()) return next;
+  if (options_.current && !options_.current()) {
+    next.due = true;
+    return next;
+  }
   const std::scoped_lock lock(mutex_);
   follow();
   const std::int64_t now = clock_.now().steady.value;

@@ -16,7 +16,7 @@
 #include "core/domain/invariant.hpp"
 #include "core/log/data_directory.hpp"
 #include "core/log/little_endian.hpp"
-#include "core/log/rocks_background.hpp"
+#include "core/log/rocks_common.hpp"
 #include "core/log/tables.hpp"
 #include "core/log/wal_scan.hpp"
 
@@ -71,7 +71,7 @@ rocksdb::Options database_options() {
   o.max_write_buffer_number = 3;
   o.max_total_wal_size = 16 * kMiB;
   o.compression = rocksdb::kLZ4Compression;
-  stay_in_background(o);
+  set_common_options(o);
   o.stats_dump_period_sec = 0;
   o.stats_persist_period_sec = 0;
   rocksdb::BlockBasedTableOptions t;

@@ -173,7 +173,7 @@ TEST_F(AnEdge, WaitsForMostOfACrowdThatItHasJustAnsweredAndNotForLong) {
   EXPECT_EQ(sizes(), (Sizes{100, 75, 1})) << "the others do not come";
 }
 
-TEST_F(AnEdge, LetsTwoCrowdsThatTakeTurnsBecomeOne) {
+TEST_F(AnEdge, LetsTwoHalvesOfACrowdThatTakeTurnsBecomeOne) {
   pass(1'000);
   ask(100);
   ask(60);
@@ -182,6 +182,22 @@ TEST_F(AnEdge, LetsTwoCrowdsThatTakeTurnsBecomeOne) {
   EXPECT_EQ(sizes(), (Sizes{100}));
   ask(1);
   EXPECT_EQ(sizes(), (Sizes{100, 120}));
+}
+
+TEST_F(AnEdge, DoesNotWaitForAnybodyWhenAFewTakeTurns) {
+  pass(1'000);
+  ask(10);
+  ask(8);
+  answer(0);
+  EXPECT_EQ(sizes(), (Sizes{10, 8}));
+}
+
+TEST_F(AnEdge, WaitsForNoMoreThanABatchTakes) {
+  pass(1'000);
+  ask(1'000);
+  ask(1'000);
+  answer(0);
+  EXPECT_EQ(sizes(), (Sizes{1'000, 1'000}));
 }
 
 TEST_F(AnEdge, IsNotHeldUpByABatchThatGetsNoAnswer) {

@@ -122,10 +122,6 @@ GROUPS = [
             "ours.unwatched-fixed"),
     ]),
     ("a cluster on this machine: 3 NATS servers, 3 processors, one edge", [
-        Row("cluster-192", "purchases, cluster with 192 connections / one server alone with 256",
-            "cluster.c192", peer="ours.c256", goal=">= 0.3"),
-        Row("cluster-192-p99", "p99 of a purchase, 192 connections", "cluster.c192", "p99",
-            goal="<= 25000", unit="us"),
         Row("cluster-256", "purchases, cluster / one server alone, 256 connections",
             "cluster.c256", peer="ours.c256", goal=">= 0.3"),
         Row("cluster-256-p99", "p99 of a purchase, 256 connections", "cluster.c256", "p99",

@@ -1,4 +1,4 @@
-// What every RocksDB database that is written while somebody buys has in common.
+// What the RocksDB databases that are written with every purchase have in common.
 #pragma once
 
 #include <rocksdb/db.h>
@@ -20,19 +20,19 @@ class NoInfoLog : public rocksdb::Logger {
   void Logv(const char*, va_list) override {}
 };
 
-// Tables are written behind whoever waits for an answer. RocksDB calls these on the threads that do
-// it, which are the process's, so each of them stays in the background once it was there.
-class TablesInBackground : public rocksdb::EventListener {
+// Tables are rewritten behind whoever waits for an answer. Only that: whoever writes may have to
+// wait for a flush. RocksDB calls this on the thread that does it, which all databases of the
+// process share and which stays in the background once it was there.
+class CompactionInBackground : public rocksdb::EventListener {
  public:
-  void OnFlushBegin(rocksdb::DB*, const rocksdb::FlushJobInfo&) override { work_in_background(); }
   void OnCompactionBegin(rocksdb::DB*, const rocksdb::CompactionJobInfo&) override {
     work_in_background();
   }
 };
 
-inline void stay_in_background(rocksdb::DBOptions& d) {
+inline void set_common_options(rocksdb::DBOptions& d) {
   d.info_log = std::make_shared<NoInfoLog>();
-  d.listeners.push_back(std::make_shared<TablesInBackground>());
+  d.listeners.push_back(std::make_shared<CompactionInBackground>());
 }
 
 }  // namespace fairsale
