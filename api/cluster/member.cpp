@@ -163,7 +163,9 @@ void Member::forget_if_made_up(SkuId sku, const Queue& q) {
 }
 
 void Member::expect_again(const Batch& answered) {
-  Queue& q = queues_[answered.sku.value];
+  const auto it = queues_.find(answered.sku.value);
+  if (it == queues_.end()) return;  // it was forgotten
+  Queue& q = it->second;
   q.expected = answered.replies.size();
   if (q.expected + q.waiting.size() >= kCrowd) q.expected += q.waiting.size();
   q.answered_at = clock_.now().steady;

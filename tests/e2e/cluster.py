@@ -143,7 +143,7 @@ class Cluster:
     each processor, when not all take all, of which `copies` take each."""
 
     def __init__(self, programs, nats, processors=3, edges=2, partitions=2, durable_on=2,
-                 replicas=3, options=(), takes=None, copies=None, customer_rate=0):
+                 replicas=3, options=(), takes=None, copies=None, customer_rate=0, role="processor"):
         common = ["--partitions", str(partitions), "--processors", str(copies or processors),
                   "--durable-on", str(durable_on), "--stream-replicas", str(replicas),
                   "--customer-rate", str(customer_rate), "--address-rate", "0", *options]
@@ -153,7 +153,7 @@ class Cluster:
         self.processors, self.edges = [], []
         for i in range(processors):
             own = ("--takes", takes[i]) if takes else ()
-            self.processors.append(self._node("processor", f"p{i}", *own))
+            self.processors.append(self._node(role, f"p{i}", *own))
         for i in range(edges):
             self.edges.append(self._node("edge", f"e{i}"))
 

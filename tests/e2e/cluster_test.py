@@ -83,6 +83,24 @@ class Clusters(Case):
             for p in c.processors:
                 self.assertEqual(p.replay("tour")["position"], c.heads("tour")[0]["position"])
 
+    def test_without_edges_each_server_is_all_of_it_and_its_data_is_as_any_servers(self):
+        with NatsServers() as nats, \
+                Cluster(self.programs, nats, edges=0, partitions=1, role="all") as c:
+            a, b, _ = c.processors
+            a.open_sale("tour", stock=1, hold_seconds=60)
+            bought = a.buy("tour", "ann", "k")
+            self.assertEqual(bought.status, 201, bought)
+            self.assertEqual(b.buy("tour", "ann", "k").json, bought.json)
+            self.assertEqual(b.buy("tour", "ben", "k").status, 202)
+            self.assertEqual(b.pay(bought.json["purchase"], "p").json["status"], "ordered")
+            c.settled("tour")
+            for s in c.processors:
+                s.stop()
+                s.tool("diff", a.data, s.data)
+                s.tool("replay", s.data)
+                s.tool("rebuild", s.data)
+                s.tool("audit", s.data, "--fairness")
+
     def test_nobody_says_that_something_is_not_there_who_may_only_not_have_heard_of_it(self):
         with NatsServers() as nats, Cluster(self.programs, nats) as c:
             a, b = c.edges
