@@ -51,7 +51,7 @@ class Pages(Case):
             hold = 12
 
             def sale():
-                server.open_sale("tour-2027", stock=1, hold_seconds=hold, starts_at=server.soon(3))
+                server.open_sale("tour-2027", stock=1, hold_seconds=hold, starts_at=server.soon(10))
                 return {"sku": "tour-2027", "hold": hold}
 
             def second_sale():
