@@ -144,14 +144,19 @@ void Member::heard(BatchNumber number, AnswerGate::Heard what, MemberDesk& desk)
   }
 }
 
-std::optional<Member::Batch> Member::take_back(BatchNumber number) {
+std::optional<Member::Batch> Member::take_back(BatchNumber number, bool answered) {
   auto node = batches_.extract(number.value);
   if (node.empty()) return std::nullopt;
   const SkuId sku = node.mapped().sku;
   Queue& q = queues_[sku.value];
   --q.under_way;
   if (node.mapped().late) --q.late;
-  in_batches_ -= node.mapped().replies.size();
+  const std::size_t size = node.mapped().replies.size();
+  in_batches_ -= size;
+  if (answered && !node.mapped().late) {
+    q.expected = size + q.waiting.size() < kCrowd ? size : size + q.waiting.size();
+    q.answered_at = clock_.now().steady;
+  }
   list(sku, q);
   forget_if_made_up(sku, q);
   return std::move(node.mapped());
@@ -162,19 +167,9 @@ void Member::forget_if_made_up(SkuId sku, const Queue& q) {
   if (!q.listed && q.under_way == 0 && q.known.seq.value == 0) queues_.erase(sku.value);
 }
 
-void Member::expect_again(const Batch& answered) {
-  const auto it = queues_.find(answered.sku.value);
-  if (it == queues_.end()) return;  // it was forgotten
-  Queue& q = it->second;
-  q.expected = answered.replies.size();
-  if (q.expected + q.waiting.size() >= kCrowd) q.expected += q.waiting.size();
-  q.answered_at = clock_.now().steady;
-}
-
 void Member::release(BatchNumber number, MemberDesk& desk) {
-  const auto batch = take_back(number);
+  const auto batch = take_back(number, true);
   if (!batch) return;
-  if (!batch->late) expect_again(*batch);
   std::span<const std::byte> content;
   if (unpack(content_, gate_.content())) content = content_;
   for (const Reply& reply : batch->replies) {
@@ -188,7 +183,7 @@ void Member::release(BatchNumber number, MemberDesk& desk) {
 }
 
 void Member::lose(BatchNumber number, bool sent, MemberDesk& desk) {
-  const auto batch = take_back(number);
+  const auto batch = take_back(number, false);
   if (!batch) return;
   for (const Reply& reply : batch->replies) desk.give_up(reply, sent);
 }

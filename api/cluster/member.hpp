@@ -222,9 +222,9 @@ class Member {
   void handle(const Stop&, MemberDesk&);
   void heard(cluster::BatchNumber, cluster::AnswerGate::Heard, MemberDesk&);
   void release(cluster::BatchNumber, MemberDesk&);
-  void expect_again(const Batch& answered);
-  // A batch that is over: the next one of its SKU may go.
-  std::optional<Batch> take_back(cluster::BatchNumber);
+  // A batch that is over: the next one of its SKU may go. If it was answered, and in time, its
+  // clients are expected again.
+  std::optional<Batch> take_back(cluster::BatchNumber, bool answered);
   void lose(cluster::BatchNumber, bool sent, MemberDesk&);
   template <class Which>
   void lose_all(Which&&, MemberDesk&);

@@ -140,7 +140,8 @@ class NatsServers:
 
 class Cluster:
     """Processors and edges at the given NATS. All have the same secrets. `takes` names the partitions of
-    each processor, when not all take all, of which `copies` take each."""
+    each processor, when not all take all, of which `copies` take each. `role` is theirs: processor, or
+    all."""
 
     def __init__(self, programs, nats, processors=3, edges=2, partitions=2, durable_on=2,
                  replicas=3, options=(), takes=None, copies=None, customer_rate=0, role="processor"):

@@ -12,7 +12,7 @@ from processes import Failed, Process, accepts, free_ports
 NATS, PROCESSORS = 3, 3
 # Three servers that would each take the whole machine only get into each other's way; and their
 # garbage is collected a quarter as often.
-FOR_ONE_MACHINE = {"GOMAXPROCS": "1", "GOGC": "400"}
+FOR_ONE_MACHINE = ("env", "GOMAXPROCS=1", "GOGC=400")
 
 
 class Cluster(Fairsale):
@@ -32,11 +32,11 @@ class Cluster(Fairsale):
         clients, routes = free_ports(NATS), free_ports(NATS)
         for i in range(NATS):
             self.processes["nats"].append(Process(
-                ["nats-server", "-a", "127.0.0.1", "-p", str(clients[i]), "-js", "-sd",
+                [*FOR_ONE_MACHINE, "nats-server", "-a", "127.0.0.1", "-p", str(clients[i]), "-js", "-sd",
                  str(self.directory / f"nats{i}"), "-n", f"n{i}", "--cluster_name", "bench",
                  "--cluster", f"nats://127.0.0.1:{routes[i]}", "--routes",
                  ",".join(f"nats://127.0.0.1:{p}" for p in routes)], self.directory / f"n{i}.log",
-                share=self.shares.get("nats"), environment=FOR_ONE_MACHINE))
+                share=self.shares.get("nats")))
         for server, port in zip(self.processes["nats"], clients):
             server.wait_until(lambda port=port: accepts(port), "nats-server")
         nats = ",".join(f"nats://127.0.0.1:{p}" for p in clients)

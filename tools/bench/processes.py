@@ -68,15 +68,14 @@ class Process:
     """A server of ours. It also ends when this process does. It gets `share` of a core, if that is
     given."""
 
-    def __init__(self, argv, log, user=None, share=None, environment=None):
+    def __init__(self, argv, log, user=None, share=None):
         wrapped = ["setpriv", "--pdeathsig", "TERM"]
         if user:
             wrapped += ["--reuid", user, "--regid", user, "--init-groups"]
         self.log = log
         with open(log, "ab") as out:
             self.child = subprocess.Popen([*wrapped, *argv], stdout=out, stderr=out,
-                                          stdin=subprocess.DEVNULL, start_new_session=True,
-                                          env={**os.environ, **(environment or {})})
+                                          stdin=subprocess.DEVNULL, start_new_session=True)
         self.share = None
         if share:
             try:
