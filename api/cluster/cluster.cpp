@@ -220,12 +220,14 @@ void Cluster::beat() {
           {p, s.position, !s.stopped.empty(), !why_waits(p).empty(), std::move(cuts)});
     }
   }
+  const auto others = alive();
+  for (const Heartbeat& other : others) h.hears.push_back(other.node);
   Bytes bytes;
   append_heartbeat(bytes, h);
   bus_->publish_heartbeat(bytes);
 
   std::uint32_t rank = 0;
-  for (const Heartbeat& other : alive()) {
+  for (const Heartbeat& other : others) {
     bool beside = false;  // it takes a partition of this one's
     for (const auto& of : other.partitions) {
       if (of.id.value >= options_.partitions) continue;
@@ -287,13 +289,24 @@ std::size_t Cluster::others_of(PartitionId p) const {
       others.begin(), others.end(), [&](const Heartbeat& h) { return h.of(p) != nullptr; }));
 }
 
-// How many other processors take a partition: of its stream, as far as they know.
-std::size_t Cluster::takers_of(PartitionId p) const {
-  const auto others = alive();
-  return static_cast<std::size_t>(std::count_if(others.begin(), others.end(), [&](const auto& h) {
+// The other processors that take a partition: of its stream, as far as they know.
+std::vector<Heartbeat> Cluster::takers_of(PartitionId p) const {
+  auto others = alive();
+  std::erase_if(others, [&](const Heartbeat& h) {
     const auto* of = h.of(p);
-    return of != nullptr && !of->stopped && !of->waits;
-  }));
+    return of == nullptr || of->stopped || of->waits;
+  });
+  return others;
+}
+
+// How many of them hear what this node says. A NATS server that is cut off may still hear the
+// others, and its nodes each other: what they ask of a stream gets nowhere.
+std::size_t Cluster::hearers_of(PartitionId p) const {
+  const auto takers = takers_of(p);
+  return static_cast<std::size_t>(
+      std::count_if(takers.begin(), takers.end(), [&](const Heartbeat& h) {
+        return std::find(h.hears.begin(), h.hears.end(), me_) != h.hears.end();
+      }));
 }
 
 // Whether enough processors for a cut are there just now. Who is cut off from them need not promise
@@ -454,7 +467,7 @@ void Cluster::change_stream(PartitionId p, const cluster::Follower::State& s, co
   const auto not_followed = a.now.was ? kNotFollowed : kNeverFollowed;
   const bool silent = unstored || (a.now.attached ? bus_->silent(p, a.generation) > kStreamSilence
                                                   : now - a.now.since > not_followed &&
-                                                        takers_of(p) < options_.durable_on);
+                                                        takers_of(p).size() < options_.durable_on);
   if (!a.next.attached || bus_->silent(p, next) > kNextSilence) {
     if (silent && passed(change.warned, kWarnAgain)) {
       spdlog::warn("Partition {}: its stream at {} is silent, and {}", p.value, a.now.server,
@@ -1060,7 +1073,7 @@ std::string Cluster::why_not_ready() const {
   for (std::uint32_t i = 0; i < options_.partitions; ++i) {
     const PartitionId p{i};
     if (options_.processor && !takes(p)) continue;
-    std::size_t processors = takers_of(p);
+    std::size_t processors = hearers_of(p);
     if (takes(p)) {
       const auto state = state_of(p);
       if (!state) return fmt::format("partition {} has not begun", i);
@@ -1076,8 +1089,8 @@ std::string Cluster::why_not_ready() const {
       serves = true;
       continue;
     }
-    why = fmt::format("partition {} has {} processors of the {} that are needed", i, processors,
-                      options_.durable_on);
+    why = fmt::format("partition {} has {} processors of the {} that are needed and hear this node",
+                      i, processors, options_.durable_on);
   }
   if (why.empty()) served_all_ = true;
   const bool settled = served_all_ || steady_clock::now() - begun_ > kWaitForAll;

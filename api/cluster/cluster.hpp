@@ -203,7 +203,8 @@ class Cluster final : public BusListener {
   std::vector<Heartbeat> alive() const;
   bool heard_enough(cluster::PartitionId) const;
   std::size_t others_of(cluster::PartitionId) const;
-  std::size_t takers_of(cluster::PartitionId) const;
+  std::vector<Heartbeat> takers_of(cluster::PartitionId) const;
+  std::size_t hearers_of(cluster::PartitionId) const;
   bool first_of(cluster::PartitionId) const;
   std::optional<cluster::Follower::State> state_of(cluster::PartitionId) const;
   TimePoint hears_until(cluster::PartitionId) const;

@@ -320,6 +320,8 @@ void append_heartbeat(Bytes& out, const Heartbeat& h) {
         .number(static_cast<std::uint8_t>(p.cuts.size()));
     for (const auto& [generation, cut] : p.cuts) w.number(generation).number(cut);
   }
+  w.number(static_cast<std::uint32_t>(h.hears.size()));
+  for (const cluster::NodeId node : h.hears) w.number(node.value);
 }
 
 std::optional<Heartbeat> parse_heartbeat(std::span<const std::byte> bytes) {
@@ -341,6 +343,10 @@ std::optional<Heartbeat> parse_heartbeat(std::span<const std::byte> bytes) {
       of.cuts[generation] = r.number<std::uint64_t>();
     }
     h.partitions.push_back(std::move(of));
+  }
+  const auto hears = r.number<std::uint32_t>();
+  for (std::uint32_t i = 0; i < hears && r.ok(); ++i) {
+    h.hears.emplace_back(r.number<std::uint64_t>());
   }
   if (!r.done()) return std::nullopt;
   return h;

@@ -88,6 +88,7 @@ struct Heartbeat {
   bool processor = false;
   std::string name;
   std::vector<OfPartition> partitions;
+  std::vector<cluster::NodeId> hears{};  // whose heartbeats have arrived there lately
 
   // What it says of one; null when it has none of it.
   const OfPartition* of(cluster::PartitionId) const;

@@ -11,6 +11,7 @@ import time
 
 from cluster import Cluster, NatsServers, Rushes, sku_id
 from harness import Case, ended, eventually, figure, finish, main, seed_of_this_run
+from network import Network
 from receiver import Receiver
 
 OTHER = "demo"  # of another partition than "tour"
@@ -303,6 +304,24 @@ class Clusters(Case):
             for p in c.processors:
                 self.assertEqual(p.stop(), 0)
                 self.assertEqual(p.replay("tour")["position"], head["position"])
+
+    def test_a_machine_that_hears_the_others_but_is_not_heard_is_not_ready(self):
+        with Network() as network, NatsServers(network=network) as nats, \
+                Cluster(self.programs, nats) as c:
+            a, b = c.edges
+            a.open_sale("tour", stock=10, hold_seconds=60)
+            network.cut("n1", "p1", "e1", hears=True)
+            def why(node):
+                reply = node.request("GET", "/readyz")
+                return "" if reply.status == 200 else reply.body.decode().splitlines()[0]
+            for node in (b, c.processors[1]):
+                eventually("it says why", lambda node=node: why(node).endswith(
+                    "of the 2 that are needed and hear this node"))
+            eventually("somebody buys", lambda: a.buy("tour", "ann", "k").status == 201)
+            self.assertEqual(why(a), "")
+            network.heal()
+            eventually("it is as good as any", lambda: not why(b) and b.buy(
+                "tour", "ann", "k").status == 201)
 
     def test_the_leader_of_a_stream_is_lost_and_sales_go_on(self):
         random.seed(seed_of_this_run())

@@ -119,6 +119,7 @@ TEST(ClusterWire, AHeartbeatComesBackAsItWas) {
   Heartbeat h{.node = NodeId{5}, .processor = true, .name = "p0", .partitions = {}};
   h.partitions.push_back({PartitionId{0}, Position{1, 4}, true, false});
   h.partitions.push_back({PartitionId{1}, Position{0, 9}, false, true, {{2, 7}, {3, 1}}});
+  h.hears = {NodeId{6}, NodeId{1}};
   Bytes bytes;
   append_heartbeat(bytes, h);
   const auto back = parse_heartbeat(bytes);
@@ -132,6 +133,7 @@ TEST(ClusterWire, AHeartbeatComesBackAsItWas) {
   EXPECT_EQ(back->partitions[1].position, (Position{0, 9}));
   EXPECT_TRUE(back->partitions[1].waits);
   EXPECT_EQ(back->partitions[1].cuts, h.partitions[1].cuts);
+  EXPECT_EQ(back->hears, h.hears);
 }
 
 // What was cut off is none of its kind, and what was changed is read within its bounds.
