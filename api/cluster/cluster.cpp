@@ -290,23 +290,18 @@ std::size_t Cluster::others_of(PartitionId p) const {
 }
 
 // The other processors that take a partition: of its stream, as far as they know.
-std::vector<Heartbeat> Cluster::takers_of(PartitionId p) const {
-  auto others = alive();
-  std::erase_if(others, [&](const Heartbeat& h) {
-    const auto* of = h.of(p);
-    return of == nullptr || of->stopped || of->waits;
-  });
-  return others;
-}
-
-// How many of them hear what this node says. A NATS server that is cut off may still hear the
-// others, and its nodes each other: what they ask of a stream gets nowhere.
-std::size_t Cluster::hearers_of(PartitionId p) const {
-  const auto takers = takers_of(p);
-  return static_cast<std::size_t>(
-      std::count_if(takers.begin(), takers.end(), [&](const Heartbeat& h) {
-        return std::find(h.hears.begin(), h.hears.end(), me_) != h.hears.end();
-      }));
+Cluster::Takers Cluster::takers_of(PartitionId p) const {
+  Takers out;
+  const auto now = steady_clock::now();
+  const std::scoped_lock lock(mutex_);
+  for (const auto& [_, peer] : peers_) {
+    const auto* of = peer.said.of(p);
+    if (now - peer.heard > kAlive || of == nullptr || of->stopped || of->waits) continue;
+    ++out.alive;
+    const auto& hears = peer.said.hears;
+    if (std::find(hears.begin(), hears.end(), me_) != hears.end()) ++out.hear_this;
+  }
+  return out;
 }
 
 // Whether enough processors for a cut are there just now. Who is cut off from them need not promise
@@ -467,7 +462,7 @@ void Cluster::change_stream(PartitionId p, const cluster::Follower::State& s, co
   const auto not_followed = a.now.was ? kNotFollowed : kNeverFollowed;
   const bool silent = unstored || (a.now.attached ? bus_->silent(p, a.generation) > kStreamSilence
                                                   : now - a.now.since > not_followed &&
-                                                        takers_of(p).size() < options_.durable_on);
+                                                        takers_of(p).alive < options_.durable_on);
   if (!a.next.attached || bus_->silent(p, next) > kNextSilence) {
     if (silent && passed(change.warned, kWarnAgain)) {
       spdlog::warn("Partition {}: its stream at {} is silent, and {}", p.value, a.now.server,
@@ -1073,7 +1068,9 @@ std::string Cluster::why_not_ready() const {
   for (std::uint32_t i = 0; i < options_.partitions; ++i) {
     const PartitionId p{i};
     if (options_.processor && !takes(p)) continue;
-    std::size_t processors = hearers_of(p);
+    // A NATS server that is cut off may still hear the others, and nodes by way of it: what these
+    // ask of a stream gets nowhere.
+    std::size_t processors = takers_of(p).hear_this;
     if (takes(p)) {
       const auto state = state_of(p);
       if (!state) return fmt::format("partition {} has not begun", i);

@@ -203,8 +203,11 @@ class Cluster final : public BusListener {
   std::vector<Heartbeat> alive() const;
   bool heard_enough(cluster::PartitionId) const;
   std::size_t others_of(cluster::PartitionId) const;
-  std::vector<Heartbeat> takers_of(cluster::PartitionId) const;
-  std::size_t hearers_of(cluster::PartitionId) const;
+  struct Takers {
+    std::size_t alive = 0;
+    std::size_t hear_this = 0;  // of these, who say that they hear this node
+  };
+  Takers takers_of(cluster::PartitionId) const;
   bool first_of(cluster::PartitionId) const;
   std::optional<cluster::Follower::State> state_of(cluster::PartitionId) const;
   TimePoint hears_until(cluster::PartitionId) const;

@@ -236,6 +236,14 @@ class Load:
             time.sleep(chance.uniform(1, 6))
             self.network.heal()
 
+    def unheard(self, kind, names, most, chance):
+        """For longer than the bound nobody hears these, which hear all others; the balancer reaches
+        them."""
+        with self.fault(kind, most):
+            self.network.cut(*names, hears=True)
+            time.sleep(most + chance.uniform(0.5, 1.5))
+            self.network.heal()
+
     def slow(self, kind, name, most, chance):
         """Its connections are 20 to 100 ms late for 1 to 4 s, and then they break."""
         with self.fault(f"{kind} far away", most):
@@ -350,6 +358,9 @@ class Faults(Case):
                 i = chance.choice([0, 1])
                 load.cut("a machine", [f"n{i}", f"p{i}", f"e{i}"], most=5, chance=chance,
                          reached=[f"EDGE{i}", f"PROCESSOR{i}"])
+                i = chance.choice([0, 1])
+                load.unheard("a machine not heard", [f"n{i}", f"p{i}", f"e{i}"], most=5,
+                             chance=chance)
 
     def test_slow_and_broken_connections(self):
         with self.load(partitions=True) as (load, chance):
