@@ -32,6 +32,8 @@ constexpr milliseconds kComplaint{500};         // how long that counts
 constexpr milliseconds kSilence{2'000};         // then it is followed anew
 constexpr milliseconds kStuck{2'000};           // likewise, when it has less than others have had
 constexpr milliseconds kNextSilence{700};       // of one that is ready no longer
+constexpr milliseconds kLacksNext{15'000};      // then it is told
+constexpr milliseconds kMute{5'000};            // one that is not used
 constexpr milliseconds kNotFollowed{4'000};     // in vain, by too many
 constexpr milliseconds kNeverFollowed{12'000};  // likewise, since the start
 constexpr milliseconds kFirstWord{750};
@@ -133,8 +135,9 @@ Result<std::unique_ptr<Cluster>> Cluster::join(ClusterOptions options, Engine& e
     if (!self->takes(p)) continue;
     const PartitionRecord record = self->records_->of(p);
     const auto at = std::max(positions.contains(p) ? positions[p] : Position{}, record.began);
-    self->attachments_[p].generation = at.generation;
-    self->attachments_[p].now.since = steady_clock::now();
+    Attachment& a = self->attachments_[p];
+    a.generation = at.generation;
+    a.now.since = a.next.since = steady_clock::now();
     self->member_of(p).begin(p, at, record.promised, record.cuts);
     self->member_of(p).set_generation(p, at.generation);
     if (auto ok = self->bus_->hear_queries(p); !ok) return tl::unexpected(ok.error());
@@ -349,7 +352,7 @@ void Cluster::watch(PartitionId p, bool probes) {
       a = {.generation = state->position.generation,
            .now = was_next ? a.next : Consumer{},
            .changes = a.changes + 1};
-      a.now.since = steady_clock::now();
+      a.now.since = a.next.since = steady_clock::now();
     }
     now = a;
   }
@@ -463,6 +466,13 @@ void Cluster::change_stream(PartitionId p, const cluster::Follower::State& s, co
   const bool silent = unstored || (a.now.attached ? bus_->silent(p, a.generation) > kStreamSilence
                                                   : now - a.now.since > not_followed &&
                                                         takers_of(p).alive < options_.durable_on);
+  // Sales go on without a next one, but not if theirs is lost meanwhile.
+  if (!a.next.attached && now - a.next.since > kLacksNext &&
+      passed(change.warned_of_next, kLacksNext)) {
+    spdlog::warn("Partition {} has no stream to go over to, for {} s: {}", p.value,
+                 std::chrono::duration_cast<std::chrono::seconds>(now - a.next.since).count(),
+                 a.next.trouble);
+  }
   if (!a.next.attached || bus_->silent(p, next) > kNextSilence) {
     if (silent && passed(change.warned, kWarnAgain)) {
       spdlog::warn("Partition {}: its stream at {} is silent, and {}", p.value, a.now.server,
@@ -619,12 +629,10 @@ void Cluster::report(PartitionId p, const Wants& wants, const Wants::Stream& str
     c.was = true;
     c.server = *done;
   }
-  if (&c != &a.now) return;
-  const std::string trouble = done ? "" : done.error().message;
-  if (!trouble.empty() && trouble != a.trouble) {
-    spdlog::warn("Partition {} waits: {}", p.value, trouble);
+  const std::string before = std::exchange(c.trouble, done ? "" : done.error().message);
+  if (&c == &a.now && !c.trouble.empty() && c.trouble != before) {
+    spdlog::warn("Partition {} waits: {}", p.value, c.trouble);
   }
-  a.trouble = trouble;
 }
 
 // What was under way when connections broke does not come again, and may be what all processors
@@ -716,7 +724,33 @@ Result<std::string> Cluster::follow_at_leader(PartitionId p, Position from, std:
     std::unique_lock lock(mutex_);
     if (stopping_now_.wait_for(lock, kLookForWord, [&] { return stopping_; })) break;
   }
+  replace_mute_leader(p, from.generation);
   return fail(Fault::busy, "its stream says nothing");
+}
+
+// When its own leader is cut off nats-server 2.9.10 may make a stream twice. A server that has both
+// says nothing when it is elected, until another is. Of a stream that is used a leader is not asked
+// for: this processor may be alone in not hearing it.
+void Cluster::replace_mute_leader(PartitionId p, std::uint16_t generation) {
+  if (!replicated(generation)) return;
+  const auto state = state_of(p);
+  if (!state) return;
+  if (std::max(state->position, furthest_of_others(p)).generation >= generation) {
+    const auto has = bus_->bounds(p, generation);
+    if (!has || !*has || (*has)->last > 0) return;
+  }
+  {
+    const auto now = steady_clock::now();
+    const std::scoped_lock lock(mutex_);
+    Consumer* const c = attachments_[p].of(generation);
+    if (c == nullptr || now - std::max(c->since, c->urged) < kMute) return;
+    c->urged = now;
+  }
+  spdlog::warn(
+      "Partition {}: the leader of generation {} of its stream says nothing; another is "
+      "asked for",
+      p.value, generation);
+  bus_->step_down(p, generation);
 }
 
 // Makes a stream that is not there, for a log that has come to `at`: only where no processor can
@@ -1044,7 +1078,7 @@ std::string Cluster::why_waits(PartitionId p) const {
   // It is soon followed again.
   const Consumer& now = it->second.now;
   if (now.was && steady_clock::now() - now.since < kSilence) return {};
-  return it->second.trouble.empty() ? "its stream is not followed yet" : it->second.trouble;
+  return now.trouble.empty() ? "its stream is not followed yet" : now.trouble;
 }
 
 std::string Cluster::why_not_ready() const {

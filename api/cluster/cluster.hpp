@@ -107,13 +107,14 @@ class Cluster final : public BusListener {
     bool was = false;   // attached, some time
     TimePoint since{};  // it is so
     TimePoint tried{};
+    TimePoint urged{};  // its stream got another leader
     std::string server;
+    std::string trouble;  // why it is not, the last time
   };
   struct Attachment {
     std::uint16_t generation = 0;
     Consumer now;
     Consumer next;         // of the next generation
-    std::string trouble;   // why it waits, when it does
     TimePoint looked{};    // at who leads its streams
     TimePoint unstored{};  // somebody's batch was, the last time
     cluster::Position position;
@@ -144,6 +145,7 @@ class Cluster final : public BusListener {
     bool told = false;  // that it has stopped
     bool begins_anew = false;
     TimePoint warned{};
+    TimePoint warned_of_next{};
     TimePoint counted{};
     TimePoint suspected{};
     TimePoint promised{};
@@ -182,6 +184,7 @@ class Cluster final : public BusListener {
   Result<std::string> attach_next(cluster::PartitionId, std::uint16_t generation);
   Result<std::string> follow_at_leader(cluster::PartitionId, cluster::Position from,
                                        std::uint64_t run);
+  void replace_mute_leader(cluster::PartitionId, std::uint16_t generation);
   bool fetch_lacking(cluster::PartitionId);
   Result<bool> has_last(cluster::PartitionId, cluster::Position anchor);
   Result<void> make_stream(cluster::PartitionId, cluster::Position at);

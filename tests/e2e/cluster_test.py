@@ -323,6 +323,25 @@ class Clusters(Case):
             eventually("it is as good as any", lambda: not why(b) and b.buy(
                 "tour", "ann", "k").status == 201)
 
+    def test_another_leader_is_asked_for_when_that_of_an_empty_stream_answers_nobody(self):
+        with NatsServers() as nats, contextlib.ExitStack() as ending:
+            # It has the name, and listens to something else.
+            stream = "FAIRSALE_LOG_0_0"
+            made = nats.servers[0].call(f"$JS.API.STREAM.CREATE.{stream}", {
+                "name": stream, "subjects": ["nobody"], "num_replicas": 3, "storage": "file",
+                "retention": "limits", "discard": "old"})
+            self.assertNotIn("error", made)
+            first = eventually("it has a leader", lambda: nats.leader(stream))
+            c = Cluster(self.programs, nats)
+            ending.push(c)
+            for s in c.all():
+                s.launch()
+            eventually("another leads it", lambda: nats.leader(stream) not in (first, None))
+            nats.delete(stream)
+            for s in c.all():
+                s.await_ready()
+            self.five_sold(c)
+
     def test_the_leader_of_a_stream_is_lost_and_sales_go_on(self):
         random.seed(seed_of_this_run())
         with NatsServers() as nats, Cluster(self.programs, nats) as c:
