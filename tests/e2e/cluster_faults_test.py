@@ -354,7 +354,11 @@ class Faults(Case):
                 load.cut("a processor", [f"p{i}"], most=5, chance=chance,
                          reached=[f"PROCESSOR{i}"])
                 load.cut("a NATS server", [chance.choice(["n0", "n1", "n2"])], most=5, chance=chance)
-                # A machine with one of each.
+
+    def test_machines_cut_off(self):
+        """With one of each."""
+        with self.load(partitions=True) as (load, chance):
+            for _ in range(FAULTS):
                 i = chance.choice([0, 1])
                 load.cut("a machine", [f"n{i}", f"p{i}", f"e{i}"], most=5, chance=chance,
                          reached=[f"EDGE{i}", f"PROCESSOR{i}"])
