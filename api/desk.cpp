@@ -1138,7 +1138,18 @@ void Desk::unknown_sale(http::Ticket t, const SkuName& sku) {
   refuse(index_, t, Reason::unknown_sale, sku.view(), Seq{0}, Seq{0});
 }
 
-void Desk::go_on(const Query& q) { acts(q.kind) ? act(q) : answer_query(q); }
+void Desk::go_on(const Query& q) {
+  if (acts(q.kind)) return act(q);
+  // These read the log later, by which time it may be longer.
+  const bool later = q.kind == Query::Kind::explanation || q.kind == Query::Kind::events;
+  if (member_ == nullptr || later) return answer_query(q);
+  const SkuId sku = sku_id(q.sku.view());
+  Held held{.sku = sku, .at = member_->last_of(sku), .asked = q.asked};
+  if (office_.cluster->agreed(sku, held.at)) return answer_query(q);
+  if (waiting() >= kMaxWaits) return overloaded(q.origin, q.ticket);
+  holds_ = &held;
+  answer_query(q);
+}
 
 // ---- In a cluster ----
 
@@ -1348,8 +1359,7 @@ std::chrono::steady_clock::time_point Desk::on_turn() {
   if (member_ != nullptr) {
     next = std::min(next, steady_clock::now() + milliseconds(member_->next_turn_in().value));
   }
-  if (!sale_waits_.empty() || !waits_.empty() || !projection_waits_.empty())
-    next = std::min(next, next_check_);
+  if (waiting() > 0) next = std::min(next, next_check_);
   if (read_ < incoming_.size()) next = steady_clock::now();
   return next;
 }
@@ -1467,7 +1477,7 @@ bool Desk::may_wait(std::uint16_t origin, http::Ticket t, Seq wanted, Seq positi
     too_late(origin, t);
     return false;
   }
-  if (sale_waits_.size() + waits_.size() + projection_waits_.size() < kMaxWaits) return true;
+  if (waiting() < kMaxWaits) return true;
   overloaded(origin, t);
   return false;
 }
@@ -1483,11 +1493,11 @@ void Desk::too_late(std::uint16_t origin, http::Ticket t) {
 }
 
 void Desk::check_waits() {
-  if (sale_waits_.empty() && waits_.empty() && projection_waits_.empty()) return;
+  if (waiting() == 0) return;
   const auto now = steady_clock::now();
   if (now < next_check_) return;
   next_check_ = now + kMinSeqPoll;
-  // Answering never adds to these lists.
+  // Answering adds to none of these lists, but what is held.
   std::erase_if(waits_, [&](const Query& q) {
     if (come_to(q)) {
       go_on(q);
@@ -1495,6 +1505,16 @@ void Desk::check_waits() {
     }
     if (now < q.asked + kMinSeqPatience) return false;
     too_late(q.origin, q.ticket);
+    return true;
+  });
+  std::erase_if(held_, [&](const Held& h) {
+    if (office_.cluster->agreed(h.sku, h.at)) {
+      const AnswerMail& a = h.answer;
+      reply(a.origin, a.ticket, a.status, a.content_type, a.headers, a.body);
+      return true;
+    }
+    if (now < h.asked + kMinSeqPatience) return false;
+    too_late(h.answer.origin, h.answer.ticket);
     return true;
   });
   std::erase_if(sale_waits_, [&](const SaleWait& w) {
@@ -1560,6 +1580,16 @@ void Desk::count() {
 
 void Desk::reply(std::uint16_t origin, http::Ticket t, int status, std::string_view content_type,
                  std::string_view headers, std::string_view body) {
+  if (holds_ != nullptr) {
+    holds_->answer = {.ticket = t,
+                      .origin = origin,
+                      .status = status,
+                      .content_type = content_type,
+                      .headers = std::string(headers),
+                      .body = std::string(body)};
+    held_.push_back(std::move(*std::exchange(holds_, nullptr)));
+    return;
+  }
   if (origin == index_) {
     worker_->respond(t, {status, content_type, headers, body});
     return;

@@ -163,6 +163,14 @@ class Desk final : public http::Service, public MemberDesk {
     std::chrono::steady_clock::time_point asked;
   };
 
+  // An answer that tells of what other processors of a cluster may not have, and may be taken back.
+  struct Held {
+    SkuId sku;
+    cluster::Position at;
+    std::chrono::steady_clock::time_point asked;
+    AnswerMail answer{};
+  };
+
   // A read of a stored projection that waits for its min_seq.
   struct ProjectionWait {
     ProjectionRoutes::Read read;
@@ -262,6 +270,9 @@ class Desk final : public http::Service, public MemberDesk {
   std::optional<Standing> standing(const Sale&, PurchaseIndex, SkuId) const;
   void answer_looks();
   void check_waits();
+  std::size_t waiting() const {
+    return sale_waits_.size() + waits_.size() + held_.size() + projection_waits_.size();
+  }
   bool may_wait(std::uint16_t origin, http::Ticket, Seq wanted, Seq position);
   void too_late(std::uint16_t origin, http::Ticket);
   void overloaded(std::uint16_t origin, http::Ticket);
@@ -289,6 +300,8 @@ class Desk final : public http::Service, public MemberDesk {
   std::vector<Query> looks_;                 // to be answered after this turn
   std::vector<Query> waits_;                 // to be answered once their min_seq is reached
   std::vector<SaleWait> sale_waits_;
+  std::vector<Held> held_;
+  Held* holds_ = nullptr;  // what is being answered
   std::vector<ProjectionWait> projection_waits_;
   std::chrono::steady_clock::time_point next_check_{};  // of those who wait
   std::vector<http::Ticket> closed_streams_;            // since the last turn

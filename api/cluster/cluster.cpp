@@ -52,7 +52,7 @@ constexpr milliseconds kCountAgain{5'000};  // processors
 constexpr milliseconds kLookAgain{5'000};   // at who leads streams
 constexpr milliseconds kGrace{1'000};       // for promises, once there are enough
 constexpr int kPlacements = 12;             // tries
-constexpr std::size_t kPast = 4;            // heartbeats of another
+constexpr std::size_t kPast = 12;           // heartbeats of another: 0.6 s of them
 constexpr std::uint16_t kKeptGenerations = 5;
 constexpr int kRemovedAgain = 16;  // generations
 constexpr milliseconds kTryAgain{300};
@@ -73,7 +73,8 @@ Cluster::Cluster(ClusterOptions options, AvailabilityBoard& board, const EventLo
       board_(board),
       log_(log),
       me_(random_node()),
-      knows_until_(options_.partitions) {}
+      knows_until_(options_.partitions),
+      agreed_(options_.partitions) {}
 
 Cluster::~Cluster() { stop(); }
 
@@ -181,10 +182,9 @@ void Cluster::keep() {
     const bool knows_all = shown_since_.size() == takes_not_;
     lock.unlock();
     const auto now = steady_clock::now();
-    if (now >= next_beat) {
-      beat();
-      next_beat = now + kBeat;
-    }
+    const bool due = now >= next_beat;
+    if (due) next_beat = now + kBeat;
+    beat(due);
     if (show) {
       bus_->ask_to_show();
       next_show = now + (knows_all ? kShowAgain : kBeat);
@@ -197,6 +197,7 @@ void Cluster::keep() {
       const auto until = hears_until(PartitionId{i}).time_since_epoch().count();
       knows_until_[i] =
           until == 0 && !takes(PartitionId{i}) ? 0 : std::max(until, knows_until_[i].load());
+      agreed_[i] = agreed_until(PartitionId{i}).epoch().value;
     }
     lock.lock();
     stopping_now_.wait_for(lock, kKeep, [&] { return stopping_; });
@@ -213,16 +214,20 @@ std::vector<Heartbeat> Cluster::alive() const {
   return out;
 }
 
-void Cluster::beat() {
+// Again at once when there is something new: who asks of a sale that changes waits for that.
+void Cluster::beat(bool due) {
   Heartbeat h{.node = me_, .processor = options_.processor, .name = options_.bus.name};
+  bool moved = false;
   for (const auto& member : members_) {
     for (const auto& [p, s] : member->partitions()) {
       // Only what a restart does not make untrue.
       auto cuts = records_ ? records_->of(p).cuts : std::map<std::uint16_t, std::uint64_t>{};
       h.partitions.push_back(
           {p, s.position, !s.stopped.empty(), !why_waits(p).empty(), std::move(cuts)});
+      moved = std::exchange(told_[p], s.position) != s.position || moved;
     }
   }
+  if (!due && !moved) return;
   const auto others = alive();
   for (const Heartbeat& other : others) h.hears.push_back(other.node);
   Bytes bytes;
@@ -317,6 +322,33 @@ bool Cluster::heard_enough(PartitionId p) const {
   });
   return 1 + static_cast<std::size_t>(heard) >=
          cluster::enough_to_know(options_.processors, options_.durable_on);
+}
+
+// Who has left a generation had what comes before its cut; who has gone over to one by a cut has
+// all of the one before.
+Position Cluster::agreed_until(PartitionId p) const {
+  const auto state = takes(p) ? state_of(p) : std::nullopt;
+  if (!state) return {};
+  const std::uint16_t generation = state->position.generation;
+  std::map<std::string_view, std::uint64_t> has;  // one that was started again counts once
+  std::vector<std::uint64_t> sorted{state->position.sequence};
+  {
+    const std::scoped_lock lock(mutex_);
+    for (const auto& [_, peer] : peers_) {
+      const auto* of = peer.said.of(p);
+      if (of == nullptr || of->stopped || of->position.generation < generation) continue;
+      const auto cut = of->cuts.find(generation);
+      const std::uint64_t last = of->position.generation == generation ? of->position.sequence
+                                 : cut != of->cuts.end()               ? cut->second
+                                                                       : 0;
+      std::uint64_t& most = has[peer.said.name];
+      most = std::max(most, last);
+    }
+    for (const auto& [_, last] : has) sorted.push_back(last);
+  }
+  if (sorted.size() < options_.durable_on) return {generation, 0};
+  std::sort(sorted.begin(), sorted.end(), std::greater<>());
+  return {generation, sorted[options_.durable_on - 1]};
 }
 
 std::optional<cluster::Follower::State> Cluster::state_of(PartitionId p) const {

@@ -66,6 +66,12 @@ class Cluster final : public BusListener {
     return TimePoint(TimePoint::duration(
         knows_until_[cluster::Partitions{options_.partitions}.of(sku).value].load()));
   }
+  // Whether `durable_on` processors have a SKU's partition up to here, this one among them: then it
+  // stays so. By what they say of themselves, so a moment later than it is. For any thread.
+  bool agreed(SkuId sku, cluster::Position at) const {
+    const auto p = cluster::Partitions{options_.partitions}.of(sku);
+    return options_.durable_on == 1 || at <= cluster::Position::of(Epoch{agreed_[p.value].load()});
+  }
 
   // Once the desks run.
   void start();
@@ -165,7 +171,7 @@ class Cluster final : public BusListener {
   Member& member_of(cluster::PartitionId p) { return *members_[p.value % members_.size()]; }
   Member* member_of(cluster::NodeId origin);
   void keep();
-  void beat();
+  void beat(bool due);
   void watch(cluster::PartitionId, bool probes);
   bool remember(cluster::PartitionId, const PartitionRecord&);
   bool may_take_back(cluster::PartitionId, cluster::Position) const;
@@ -214,6 +220,7 @@ class Cluster final : public BusListener {
   bool first_of(cluster::PartitionId) const;
   std::optional<cluster::Follower::State> state_of(cluster::PartitionId) const;
   TimePoint hears_until(cluster::PartitionId) const;
+  cluster::Position agreed_until(cluster::PartitionId) const;
 
   const ClusterOptions options_;
   AvailabilityBoard& board_;
@@ -244,6 +251,7 @@ class Cluster final : public BusListener {
   TimePoint begun_{};  // before the threads
   mutable std::atomic<bool> served_all_{false};
   std::vector<std::atomic<TimePoint::rep>> knows_until_;  // by partition
+  std::vector<std::atomic<std::uint64_t>> agreed_;        // likewise: a position
   std::size_t takes_not_ = 0;                             // partitions
   // Of the attacher: the last generation whose stream was removed.
   std::map<cluster::PartitionId, std::uint16_t> removed_;
@@ -251,6 +259,7 @@ class Cluster final : public BusListener {
   std::thread attacher_;
   // Of the keeper.
   std::optional<PartitionRecords> records_;
+  std::map<cluster::PartitionId, cluster::Position> told_;  // in the last heartbeat
   std::map<cluster::PartitionId, Change> changes_;
 };
 

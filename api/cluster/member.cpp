@@ -440,6 +440,7 @@ void Member::told(const Ordered& m, const Head& after) {
   // No heartbeat after an answer says less than that.
   if (std::exchange(seen_is_old_, false)) let_see();
   if (after.seq > Seq{0}) {
+    last_[m.sku.value] = Position::of(m.position);
     to_show_.insert(m.sku);
   } else {  // clients invent names, so nothing is kept of them
     message_.clear();
@@ -543,6 +544,12 @@ void Member::handle(const Asked& a, MemberDesk& desk) {
   slots_[slot] = a.reply_to;
   slot_generations_[slot] = ++slot_generation_;
   desk.take_forwarded(*query, {slot, slot_generations_[slot], 0});
+}
+
+Position Member::last_of(SkuId sku) const {
+  if (const auto it = last_.find(sku.value); it != last_.end()) return it->second;
+  const auto of = follower_.partitions().find(options_.partitions.of(sku));
+  return of == follower_.partitions().end() ? Position{} : of->second.position;
 }
 
 void Member::reply_forwarded(http::Ticket slot, const Rendered& answer) {

@@ -93,6 +93,9 @@ class Member {
   void tell(const Rendered&);
   void told(const Ordered&, const Head& after);
 
+  // The last message of a SKU that is here, or of its partition when none has come since the start.
+  cluster::Position last_of(SkuId) const;
+
   void reply_forwarded(http::Ticket slot, const Rendered&);
   void drop_forwarded(http::Ticket slot);  // it gets no reply from here
 
@@ -295,7 +298,8 @@ class Member {
   Bytes content_;                            // of the batch that is decided, or let out
   Bytes packed_;
   Bytes message_;
-  std::vector<Bytes> own_;  // answers to batches of this member
+  std::vector<Bytes> own_;                                     // answers to batches of this member
+  std::unordered_map<std::uint64_t, cluster::Position> last_;  // message, by SKU that exists
   std::uint64_t query_number_ = 0;
   std::map<std::uint64_t, Forwarded> forwarded_;  // by number, which is by time
   std::vector<std::string> slots_;                // reply subjects of queries from elsewhere

@@ -1,5 +1,6 @@
 """A cluster of real processes: what clients see of it, and that all processors have one log."""
 
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -127,6 +128,31 @@ class Clusters(Case):
             for p in others:
                 p.process.send_signal(signal.SIGCONT)
             eventually("it is certain again", lambda: answers(a) == [404, 404, 404])
+
+    def test_nothing_is_told_of_what_one_processor_has_alone(self):
+        with NatsServers() as nats, Cluster(self.programs, nats) as c:
+            a = c.edges[0]
+            first, *others = c.processors
+            a.open_sale("tour", hold_seconds=60)
+            self.assertEqual(a.buy("tour", "ann", "k").status, 201)
+            c.settled("tour")
+            partition = sku_id("tour") % c.partitions
+            before = state_of(first, partition)["message"]
+            def told():
+                reply = first.request("GET", "/v1/sales/tour/purchases?customer=ben", first.shop)
+                return reply.json["purchases"] if reply.status == 200 else None
+            self.assertEqual(told(), [])
+            for p in others:
+                p.process.send_signal(signal.SIGSTOP)
+            with concurrent.futures.ThreadPoolExecutor() as buying:
+                bought = buying.submit(a.buy, "tour", "ben", "k")
+                eventually("it has it alone", lambda: state_of(first, partition)["message"] > before)
+                while (answer := told()) is not None:  # until it has heard of nobody for a while
+                    self.assertEqual(answer, [])
+                for p in others:
+                    p.process.send_signal(signal.SIGCONT)
+                bought.result()
+            eventually("it is told", lambda: told())
 
     def test_each_processor_takes_what_it_is_told_and_serves_clients_of_all_sales(self):
         with NatsServers() as nats, \
