@@ -1146,7 +1146,7 @@ void Desk::go_on(const Query& q) {
   const SkuId sku = sku_id(q.sku.view());
   Held held{.sku = sku, .at = member_->last_of(sku), .asked = q.asked};
   if (office_.cluster->agreed(sku, held.at)) return answer_query(q);
-  if (waiting() >= kMaxWaits) return overloaded(q.origin, q.ticket);
+  if (held_.size() >= kMaxWaits) return overloaded(q.origin, q.ticket);
   holds_ = &held;
   answer_query(q);
 }

@@ -197,7 +197,8 @@ void Cluster::keep() {
       const auto until = hears_until(PartitionId{i}).time_since_epoch().count();
       knows_until_[i] =
           until == 0 && !takes(PartitionId{i}) ? 0 : std::max(until, knows_until_[i].load());
-      agreed_[i] = agreed_until(PartitionId{i}).epoch().value;
+      // What was agreed stays so, whoever is lost.
+      agreed_[i] = std::max(agreed_until(PartitionId{i}).epoch().value, agreed_[i].load());
     }
     lock.lock();
     stopping_now_.wait_for(lock, kKeep, [&] { return stopping_; });
@@ -272,6 +273,7 @@ Cluster::TimePoint Cluster::hears_until(PartitionId p) const {
     const std::scoped_lock lock(mutex_);
     if (!takes(p) && !shown_since_.contains(p)) return {};
     for (const auto& [_, peer] : peers_) {
+      if (takes(p) && peer.said.name == options_.bus.name) continue;
       for (const auto& [when, partitions] : peer.past) {
         const bool knows = std::any_of(partitions.begin(), partitions.end(), [&](const auto& of) {
           return of.id == p && (!takes(p) || of.position <= state->position);
@@ -336,7 +338,10 @@ Position Cluster::agreed_until(PartitionId p) const {
     const std::scoped_lock lock(mutex_);
     for (const auto& [_, peer] : peers_) {
       const auto* of = peer.said.of(p);
-      if (of == nullptr || of->stopped || of->position.generation < generation) continue;
+      if (of == nullptr || of->stopped || of->position.generation < generation ||
+          peer.said.name == options_.bus.name) {
+        continue;
+      }
       const auto cut = of->cuts.find(generation);
       const std::uint64_t last = of->position.generation == generation ? of->position.sequence
                                  : cut != of->cuts.end()               ? cut->second
@@ -573,7 +578,9 @@ void Cluster::attach(PartitionId p) {
   if (wants->leaders) look_for_leaders(p, *state, *wants);
   if (!wants->next.anew && !wants->own.anew) return;
   if (auto ok = bus_->available(); !ok) {
-    if (wants->own.anew) report(p, *wants, wants->own, tl::unexpected(ok.error()));
+    for (const auto* stream : {&wants->own, &wants->next}) {
+      if (stream->anew) report(p, *wants, *stream, tl::unexpected(ok.error()));
+    }
     return;
   }
   // A server that was stopped answers late, when it is back, and then its consumers speak, too.
@@ -659,6 +666,7 @@ void Cluster::report(PartitionId p, const Wants& wants, const Wants::Stream& str
   if (done) {
     if (!std::exchange(c.attached, true)) c.since = steady_clock::now();
     c.was = true;
+    c.mute = {};
     c.server = *done;
   }
   const std::string before = std::exchange(c.trouble, done ? "" : done.error().message);
@@ -761,22 +769,23 @@ Result<std::string> Cluster::follow_at_leader(PartitionId p, Position from, std:
 }
 
 // When its own leader is cut off nats-server 2.9.10 may make a stream twice. A server that has both
-// says nothing when it is elected, until another is. Of a stream that is used a leader is not asked
-// for: this processor may be alone in not hearing it.
+// says nothing when it is elected, until another is. A leader changes without harm as long as
+// nothing was stored.
 void Cluster::replace_mute_leader(PartitionId p, std::uint16_t generation) {
   if (!replicated(generation)) return;
-  const auto state = state_of(p);
-  if (!state) return;
-  if (std::max(state->position, furthest_of_others(p)).generation >= generation) {
-    const auto has = bus_->bounds(p, generation);
-    if (!has || !*has || (*has)->last > 0) return;
-  }
   {
     const auto now = steady_clock::now();
     const std::scoped_lock lock(mutex_);
     Consumer* const c = attachments_[p].of(generation);
-    if (c == nullptr || now - std::max(c->since, c->urged) < kMute) return;
-    c->urged = now;
+    if (c == nullptr) return;
+    if (c->mute == TimePoint{}) c->mute = now;
+    if (now - c->mute < kMute) return;
+  }
+  const auto has = bus_->bounds(p, generation);
+  if (!has || !*has || (*has)->last > 0) return;
+  {
+    const std::scoped_lock lock(mutex_);
+    if (Consumer* const c = attachments_[p].of(generation)) c->mute = {};
   }
   spdlog::warn(
       "Partition {}: the leader of generation {} of its stream says nothing; another is "

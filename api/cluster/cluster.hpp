@@ -113,7 +113,7 @@ class Cluster final : public BusListener {
     bool was = false;   // attached, some time
     TimePoint since{};  // it is so
     TimePoint tried{};
-    TimePoint urged{};  // its stream got another leader
+    TimePoint mute{};  // its stream has said nothing since, to whoever followed it
     std::string server;
     std::string trouble;  // why it is not, the last time
   };

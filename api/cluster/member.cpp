@@ -548,8 +548,8 @@ void Member::handle(const Asked& a, MemberDesk& desk) {
 
 Position Member::last_of(SkuId sku) const {
   if (const auto it = last_.find(sku.value); it != last_.end()) return it->second;
-  const auto of = follower_.partitions().find(options_.partitions.of(sku));
-  return of == follower_.partitions().end() ? Position{} : of->second.position;
+  const auto of = begun_.find(options_.partitions.of(sku));
+  return of == begun_.end() ? Position{} : of->second;
 }
 
 void Member::reply_forwarded(http::Ticket slot, const Rendered& answer) {

@@ -72,6 +72,7 @@ class Member {
   void begin(cluster::PartitionId p, cluster::Position at, std::uint16_t promised,
              std::map<std::uint16_t, std::uint64_t> cuts) {
     follower_.begin(p, at);
+    begun_[p] = at;
     follower_.keep_promise(p, promised);
     follower_.keep_cuts(p, std::move(cuts));
   }
@@ -93,7 +94,7 @@ class Member {
   void tell(const Rendered&);
   void told(const Ordered&, const Head& after);
 
-  // The last message of a SKU that is here, or of its partition when none has come since the start.
+  // The last message of a SKU that is here, or with which its partition began when none has come.
   cluster::Position last_of(SkuId) const;
 
   void reply_forwarded(http::Ticket slot, const Rendered&);
@@ -300,6 +301,7 @@ class Member {
   Bytes message_;
   std::vector<Bytes> own_;                                     // answers to batches of this member
   std::unordered_map<std::uint64_t, cluster::Position> last_;  // message, by SKU that exists
+  std::map<cluster::PartitionId, cluster::Position> begun_;
   std::uint64_t query_number_ = 0;
   std::map<std::uint64_t, Forwarded> forwarded_;  // by number, which is by time
   std::vector<std::string> slots_;                // reply subjects of queries from elsewhere

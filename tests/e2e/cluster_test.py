@@ -146,12 +146,12 @@ class Clusters(Case):
                 p.process.send_signal(signal.SIGSTOP)
             with concurrent.futures.ThreadPoolExecutor() as buying:
                 bought = buying.submit(a.buy, "tour", "ben", "k")
-                eventually("it has it alone", lambda: state_of(first, partition)["message"] > before)
                 while (answer := told()) is not None:  # until it has heard of nobody for a while
                     self.assertEqual(answer, [])
+                self.assertGreater(state_of(first, partition)["message"], before, "it has it alone")
                 for p in others:
                     p.process.send_signal(signal.SIGCONT)
-                bought.result()
+                self.assertEqual(bought.result().status, 201)
             eventually("it is told", lambda: told())
 
     def test_each_processor_takes_what_it_is_told_and_serves_clients_of_all_sales(self):
