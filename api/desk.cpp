@@ -1580,13 +1580,16 @@ void Desk::count() {
 
 void Desk::reply(std::uint16_t origin, http::Ticket t, int status, std::string_view content_type,
                  std::string_view headers, std::string_view body) {
-  if (holds_ != nullptr) {
-    holds_->answer = {.ticket = t,
+  const auto mail = [&] {
+    return AnswerMail{.ticket = t,
                       .origin = origin,
                       .status = status,
                       .content_type = content_type,
                       .headers = std::string(headers),
                       .body = std::string(body)};
+  };
+  if (holds_ != nullptr) {
+    holds_->answer = mail();
     held_.push_back(std::move(*std::exchange(holds_, nullptr)));
     return;
   }
@@ -1598,12 +1601,7 @@ void Desk::reply(std::uint16_t origin, http::Ticket t, int status, std::string_v
   if ((origin & kForwarded) != 0) {
     return member_->reply_forwarded(t, {status, content_type, headers, body});
   }
-  answers_[origin].push_back(AnswerMail{.ticket = t,
-                                        .origin = origin,
-                                        .status = status,
-                                        .content_type = content_type,
-                                        .headers = std::string(headers),
-                                        .body = std::string(body)});
+  answers_[origin].push_back(mail());
 }
 
 void Desk::problem(std::uint16_t origin, http::Ticket t, int status, std::string_view name,

@@ -33,7 +33,7 @@ constexpr milliseconds kSilence{2'000};         // then it is followed anew
 constexpr milliseconds kStuck{2'000};           // likewise, when it has less than others have had
 constexpr milliseconds kNextSilence{700};       // of one that is ready no longer
 constexpr milliseconds kLacksNext{15'000};      // then it is told
-constexpr milliseconds kMute{5'000};            // one that is not used
+constexpr milliseconds kMute{5'000};            // one that has stored nothing
 constexpr milliseconds kNotFollowed{4'000};     // in vain, by too many
 constexpr milliseconds kNeverFollowed{12'000};  // likewise, since the start
 constexpr milliseconds kFirstWord{750};
@@ -64,6 +64,21 @@ NodeId random_node() {
   std::uint64_t n = 0;
   RAND_bytes(reinterpret_cast<unsigned char*>(&n), sizeof n);
   return NodeId{(n | 1ULL << 63) & ~std::uint64_t{0xff}};
+}
+
+// By the names of nodes: one that was started again counts once.
+template <class T>
+using ByName = std::map<std::string_view, T>;
+
+// What so many of them have reached, one at least; nothing when there are fewer.
+template <class T>
+std::optional<T> reached_by(std::size_t many, const ByName<T>& nodes) {
+  if (nodes.size() < many) return std::nullopt;
+  std::vector<T> sorted;
+  sorted.reserve(nodes.size());
+  for (const auto& [_, reached] : nodes) sorted.push_back(reached);
+  std::sort(sorted.begin(), sorted.end(), std::greater<>());
+  return sorted[many - 1];
 }
 
 }  // namespace
@@ -267,29 +282,23 @@ Cluster::TimePoint Cluster::hears_until(PartitionId p) const {
     --others;
   }
   if (others == 0) return TimePoint::max();
-  std::map<std::string_view, TimePoint> heard;  // one that was started again counts once
-  std::vector<TimePoint> sorted;
-  {
-    const std::scoped_lock lock(mutex_);
-    if (!takes(p) && !shown_since_.contains(p)) return {};
-    for (const auto& [_, peer] : peers_) {
-      if (takes(p) && peer.said.name == options_.bus.name) continue;
-      for (const auto& [when, partitions] : peer.past) {
-        const bool knows = std::any_of(partitions.begin(), partitions.end(), [&](const auto& of) {
-          return of.id == p && (!takes(p) || of.position <= state->position);
-        });
-        if (!knows) continue;
-        TimePoint& last = heard[peer.said.name];
-        last = std::max(last, when);
-        break;
-      }
+  ByName<TimePoint> heard;
+  const std::scoped_lock lock(mutex_);
+  if (!takes(p) && !shown_since_.contains(p)) return {};
+  for (const auto& [_, peer] : peers_) {
+    if (takes(p) && peer.said.name == options_.bus.name) continue;
+    for (const auto& [when, partitions] : peer.past) {
+      const bool knows = std::any_of(partitions.begin(), partitions.end(), [&](const auto& of) {
+        return of.id == p && (!takes(p) || of.position <= state->position);
+      });
+      if (!knows) continue;
+      TimePoint& last = heard[peer.said.name];
+      last = std::max(last, when);
+      break;
     }
-    sorted.reserve(heard.size());
-    for (const auto& [_, last] : heard) sorted.push_back(last);
   }
-  if (sorted.size() < others) return {};
-  std::sort(sorted.begin(), sorted.end(), std::greater<>());
-  return sorted[others - 1] - kUnderWay;
+  const auto last = reached_by(others, heard);
+  return last ? *last - kUnderWay : TimePoint{};
 }
 
 // How many other processors are there for a partition, whether they get on or not.
@@ -332,28 +341,22 @@ Position Cluster::agreed_until(PartitionId p) const {
   const auto state = takes(p) ? state_of(p) : std::nullopt;
   if (!state) return {};
   const std::uint16_t generation = state->position.generation;
-  std::map<std::string_view, std::uint64_t> has;  // one that was started again counts once
-  std::vector<std::uint64_t> sorted{state->position.sequence};
-  {
-    const std::scoped_lock lock(mutex_);
-    for (const auto& [_, peer] : peers_) {
-      const auto* of = peer.said.of(p);
-      if (of == nullptr || of->stopped || of->position.generation < generation ||
-          peer.said.name == options_.bus.name) {
-        continue;
-      }
-      const auto cut = of->cuts.find(generation);
-      const std::uint64_t last = of->position.generation == generation ? of->position.sequence
-                                 : cut != of->cuts.end()               ? cut->second
-                                                                       : 0;
-      std::uint64_t& most = has[peer.said.name];
-      most = std::max(most, last);
+  ByName<std::uint64_t> has{{options_.bus.name, state->position.sequence}};
+  const std::scoped_lock lock(mutex_);
+  for (const auto& [_, peer] : peers_) {
+    const auto* of = peer.said.of(p);
+    if (of == nullptr || of->stopped || of->position.generation < generation ||
+        peer.said.name == options_.bus.name) {
+      continue;
     }
-    for (const auto& [_, last] : has) sorted.push_back(last);
+    const auto cut = of->cuts.find(generation);
+    const std::uint64_t last = of->position.generation == generation ? of->position.sequence
+                               : cut != of->cuts.end()               ? cut->second
+                                                                     : 0;
+    std::uint64_t& most = has[peer.said.name];
+    most = std::max(most, last);
   }
-  if (sorted.size() < options_.durable_on) return {generation, 0};
-  std::sort(sorted.begin(), sorted.end(), std::greater<>());
-  return {generation, sorted[options_.durable_on - 1]};
+  return {generation, reached_by(options_.durable_on, has).value_or(0)};
 }
 
 std::optional<cluster::Follower::State> Cluster::state_of(PartitionId p) const {

@@ -230,18 +230,18 @@ class Load:
         still hear; and sometimes the balancer reaches no node among them, by the names it has."""
         lost = chance.choice(((), reached))
         way = chance.choice(({}, {}, {"sends": True}, {"hears": True}))
-        with self.fault(f"{kind} cut off", most):
-            print(*names, *lost, *way, flush=True)
-            self.network.cut(*names, *lost, **way)
-            time.sleep(chance.uniform(1, 6))
-            self.network.heal()
+        self.off(f"{kind} cut off", [*names, *lost], most, chance.uniform(1, 6), **way)
 
     def unheard(self, kind, names, most, chance):
         """For longer than the bound nobody hears these, which hear all others; the balancer reaches
         them."""
+        self.off(kind, names, most, most + chance.uniform(0.5, 1.5), hears=True)
+
+    def off(self, kind, names, most, seconds, **way):
         with self.fault(kind, most):
-            self.network.cut(*names, hears=True)
-            time.sleep(most + chance.uniform(0.5, 1.5))
+            print(*names, *way, flush=True)
+            self.network.cut(*names, **way)
+            time.sleep(seconds)
             self.network.heal()
 
     def slow(self, kind, name, most, chance):
