@@ -239,7 +239,10 @@ const std::vector<Setting>& settings() {
        text_of(FIELD(webhook_ca_file))},
       {"webhook-give-up-after", "DAYS", "a webhook that fails for so long is disabled (5)",
        apply_days},
-      {"nats", "URL", "publish orders, notifications and reminders to JetStream, nats://HOST:PORT",
+      {"nats", "URLS",
+       "JetStream, nats://HOST:PORT,...: of a cluster (--role) the servers that order its log; "
+       "else "
+       "where orders, notifications and reminders are published",
        apply_nats},
       {"nats-credentials-file", "FILE", "holds user:password or a token for NATS",
        text_of(FIELD(nats_credentials.file))},

@@ -101,7 +101,13 @@ Metrics::Metrics()
                            .Name("fairsale_cluster_stream_changes_total")
                            .Help("Times that a partition went over to another generation of its "
                                  "stream.")
-                           .Register(registry)) {
+                           .Register(registry)),
+      cluster_taken_generation_(
+          gauges(registry, "fairsale_cluster_processor_generation",
+                 "Generation of a partition's stream at each processor that takes it, as that says "
+                 "in its heartbeats.")),
+      cluster_taken_message_(gauges(registry, "fairsale_cluster_processor_message",
+                                    "Message of that stream up to which it has come.")) {
   auto& kinds = prometheus::BuildCounter()
                     .Name("fairsale_answers_total")
                     .Help("Answers to events, by decision.")
@@ -189,6 +195,7 @@ void Metrics::outbox(const std::vector<ConsumerStatus>& consumers) {
 }
 
 void Metrics::cluster(const ClusterFigures& figures) {
+  const std::scoped_lock lock(cluster_mutex_);
   cluster_ready_.Add({}).Set(figures.not_ready.empty() ? 1 : 0);
   cluster_nodes_.Add({{"role", "processor"}}).Set(static_cast<double>(figures.processors));
   cluster_nodes_.Add({{"role", "edge"}}).Set(static_cast<double>(figures.edges));
@@ -203,10 +210,25 @@ void Metrics::cluster(const ClusterFigures& figures) {
     cluster_waits_.Add(labels).Set(p.waits.empty() ? 0 : 1);
     cluster_next_ready_.Add(labels).Set(p.next_ready ? 1 : 0);
     // Whoever asks later may have seen more already.
-    const std::scoped_lock lock(cluster_mutex_);
     prometheus::Counter& changes = cluster_changes_.Add(labels);
     const double more = static_cast<double>(p.changes) - changes.Value();
     if (more > 0) changes.Increment(more);
+  }
+  std::map<std::pair<std::string, std::string>, TakerSeries> before;
+  before.swap(cluster_takers_);
+  for (const auto& taker : figures.takers) {
+    const std::pair key{std::to_string(taker.partition.value), taker.node};
+    const prometheus::Labels labels{{"partition", key.first}, {"node", key.second}};
+    before.erase(key);
+    const TakerSeries series{&cluster_taken_generation_.Add(labels),
+                             &cluster_taken_message_.Add(labels)};
+    series.generation->Set(taker.position.generation);
+    series.message->Set(static_cast<double>(taker.position.sequence));
+    cluster_takers_[key] = series;
+  }
+  for (const auto& [_, gone] : before) {
+    cluster_taken_generation_.Remove(gone.generation);
+    cluster_taken_message_.Remove(gone.message);
   }
 }
 

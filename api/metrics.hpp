@@ -6,6 +6,7 @@
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <prometheus/counter.h>
@@ -84,6 +85,8 @@ class Metrics {
   prometheus::Family<prometheus::Gauge>& cluster_waits_;
   prometheus::Family<prometheus::Gauge>& cluster_next_ready_;
   prometheus::Family<prometheus::Counter>& cluster_changes_;
+  prometheus::Family<prometheus::Gauge>& cluster_taken_generation_;
+  prometheus::Family<prometheus::Gauge>& cluster_taken_message_;
 
   struct OutboxSeries {
     prometheus::Counter* taken;
@@ -92,7 +95,12 @@ class Metrics {
   };
   std::mutex outbox_mutex_;
   std::map<std::string, OutboxSeries> outbox_;  // by consumer
+  struct TakerSeries {
+    prometheus::Gauge* generation;
+    prometheus::Gauge* message;
+  };
   std::mutex cluster_mutex_;
+  std::map<std::pair<std::string, std::string>, TakerSeries> cluster_takers_;  // partition, node
 };
 
 }  // namespace fairsale::api

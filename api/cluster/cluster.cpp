@@ -66,21 +66,6 @@ NodeId random_node() {
   return NodeId{(n | 1ULL << 63) & ~std::uint64_t{0xff}};
 }
 
-// By the names of nodes: one that was started again counts once.
-template <class T>
-using ByName = std::map<std::string_view, T>;
-
-// What so many of them have reached, one at least; nothing when there are fewer.
-template <class T>
-std::optional<T> reached_by(std::size_t many, const ByName<T>& nodes) {
-  if (nodes.size() < many) return std::nullopt;
-  std::vector<T> sorted;
-  sorted.reserve(nodes.size());
-  for (const auto& [_, reached] : nodes) sorted.push_back(reached);
-  std::sort(sorted.begin(), sorted.end(), std::greater<>());
-  return sorted[many - 1];
-}
-
 }  // namespace
 
 Cluster::Cluster(ClusterOptions options, AvailabilityBoard& board, const EventLog* log)
@@ -282,7 +267,7 @@ Cluster::TimePoint Cluster::hears_until(PartitionId p) const {
     --others;
   }
   if (others == 0) return TimePoint::max();
-  ByName<TimePoint> heard;
+  cluster::ByName<TimePoint> heard;
   const std::scoped_lock lock(mutex_);
   if (!takes(p) && !shown_since_.contains(p)) return {};
   for (const auto& [_, peer] : peers_) {
@@ -297,7 +282,7 @@ Cluster::TimePoint Cluster::hears_until(PartitionId p) const {
       break;
     }
   }
-  const auto last = reached_by(others, heard);
+  const auto last = cluster::reached_by(others, heard);
   return last ? *last - kUnderWay : TimePoint{};
 }
 
@@ -335,28 +320,18 @@ bool Cluster::heard_enough(PartitionId p) const {
          cluster::enough_to_know(options_.processors, options_.durable_on);
 }
 
-// Who has left a generation had what comes before its cut; who has gone over to one by a cut has
-// all of the one before.
 Position Cluster::agreed_until(PartitionId p) const {
   const auto state = takes(p) ? state_of(p) : std::nullopt;
   if (!state) return {};
-  const std::uint16_t generation = state->position.generation;
-  ByName<std::uint64_t> has{{options_.bus.name, state->position.sequence}};
+  std::vector<cluster::Has> others;
   const std::scoped_lock lock(mutex_);
   for (const auto& [_, peer] : peers_) {
     const auto* of = peer.said.of(p);
-    if (of == nullptr || of->stopped || of->position.generation < generation ||
-        peer.said.name == options_.bus.name) {
-      continue;
-    }
-    const auto cut = of->cuts.find(generation);
-    const std::uint64_t last = of->position.generation == generation ? of->position.sequence
-                               : cut != of->cuts.end()               ? cut->second
-                                                                     : 0;
-    std::uint64_t& most = has[peer.said.name];
-    most = std::max(most, last);
+    if (of == nullptr || of->stopped) continue;
+    others.push_back({.name = peer.said.name, .position = of->position, .cuts = &of->cuts});
   }
-  return {generation, reached_by(options_.durable_on, has).value_or(0)};
+  return cluster::agreed_until({.name = options_.bus.name, .position = state->position}, others,
+                               options_.durable_on);
 }
 
 std::optional<cluster::Follower::State> Cluster::state_of(PartitionId p) const {
@@ -1194,11 +1169,19 @@ ClusterFigures::Partition Cluster::figures_of(PartitionId p,
 ClusterFigures Cluster::figures() const {
   ClusterFigures out{.not_ready = why_not_ready()};
   ++(options_.processor ? out.processors : out.edges);
-  for (const Heartbeat& h : alive()) ++(h.processor ? out.processors : out.edges);
   for (const auto& m : members_) {
     out.requests_under_way += m->requests_under_way();
   }
   out.partitions = figures_of_partitions();
+  for (const auto& p : out.partitions) {
+    out.takers.push_back({.partition = p.id, .node = options_.bus.name, .position = p.position});
+  }
+  for (const Heartbeat& h : alive()) {
+    ++(h.processor ? out.processors : out.edges);
+    for (const auto& of : h.partitions) {
+      out.takers.push_back({.partition = of.id, .node = h.name, .position = of.position});
+    }
+  }
   return out;
 }
 
@@ -1211,13 +1194,35 @@ std::vector<ClusterFigures::Partition> Cluster::figures_of_partitions() const {
 }
 
 std::string Cluster::where() const {
+  struct Others {
+    std::size_t count = 0;
+    Position furthest{};
+  };
+  std::vector<Others> others(options_.partitions);
+  for (const Heartbeat& h : alive()) {
+    for (const auto& of : h.partitions) {
+      if (of.id.value >= others.size()) continue;
+      auto& [count, furthest] = others[of.id.value];
+      ++count;
+      furthest = std::max(furthest, of.position);
+    }
+  }
   std::string out;
+  if (!options_.processor) {
+    for (std::size_t i = 0; i < others.size(); ++i) {
+      const auto& [count, furthest] = others[i];
+      out +=
+          fmt::format("partition {}: {} processors, the furthest at message {} of generation {}\n",
+                      i, count, furthest.sequence, furthest.generation);
+    }
+    return out;
+  }
   for (const auto& p : figures_of_partitions()) {
     const bool generations = p.lag_generations > 0;
-    out += fmt::format("partition {}: at message {} of generation {}, {} {} behind\n", p.id.value,
-                       p.position.sequence, p.position.generation,
+    out += fmt::format("partition {}: at message {} of generation {}, {} {} behind, {} others\n",
+                       p.id.value, p.position.sequence, p.position.generation,
                        generations ? p.lag_generations : p.lag_messages,
-                       generations ? "generations" : "messages");
+                       generations ? "generations" : "messages", others[p.id.value].count);
   }
   return out;
 }

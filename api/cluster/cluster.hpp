@@ -80,10 +80,11 @@ class Cluster final : public BusListener {
 
   // Why this node should get no traffic now; empty: it should.
   std::string why_not_ready() const;
-  // A line of text for each partition taken here: how far, and how far behind the others.
+  // A line of text for each partition: how far it has come here, how far that is behind the others,
+  // and how many processors take it. Of an edge: how far the furthest of them has come.
   std::string where() const;
   ClusterFigures figures() const;
-  // {"node":…,"role":…,"partitions":[…],"nodes":[…]}
+  // {"node":…,"role":…,"partitions":[…],"others":[…]}
   std::string json() const;
 
   void on_message(const cluster::Delivered&, std::uint64_t run) override;

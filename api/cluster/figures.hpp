@@ -25,6 +25,13 @@ struct ClusterFigures {
     std::uint64_t changes = 0;  // of the stream, since the process started
   };
 
+  // A processor that takes a partition, as it says of itself in its last heartbeat.
+  struct Taker {
+    cluster::PartitionId partition;
+    std::string node;
+    cluster::Position position;  // all up to here is durable there
+  };
+
   std::string not_ready;  // why it should get no traffic now; empty: it should
   // That are alive, this one included.
   std::size_t processors = 0;
@@ -32,6 +39,7 @@ struct ClusterFigures {
   // Of its clients, that wait for what processors answer.
   std::size_t requests_under_way = 0;
   std::vector<Partition> partitions;  // none on an edge
+  std::vector<Taker> takers;          // those alive, of each partition, this one included
 };
 
 }  // namespace fairsale::api

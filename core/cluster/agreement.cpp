@@ -62,7 +62,27 @@ Result<Agreement> choose(std::span<const Copy> copies, std::size_t from) {
   return chosen;
 }
 
+// How much of a generation a processor has.
+std::uint64_t part_of(std::uint16_t generation, const Has& has) {
+  if (has.position.generation < generation) return 0;
+  if (has.position.generation == generation) return has.position.sequence;
+  if (has.cuts == nullptr) return 0;
+  const auto cut = has.cuts->find(generation);
+  return cut == has.cuts->end() ? 0 : cut->second;
+}
+
 }  // namespace
+
+Position agreed_until(const Has& own, std::span<const Has> others, std::size_t durable_on) {
+  const std::uint16_t generation = own.position.generation;
+  ByName<std::uint64_t> reached{{own.name, own.position.sequence}};
+  for (const Has& other : others) {
+    if (other.name == own.name) continue;
+    std::uint64_t& most = reached[other.name];
+    most = std::max(most, part_of(generation, other));
+  }
+  return {generation, reached_by(durable_on, reached).value_or(0)};
+}
 
 Result<Agreement> agree(std::span<const Copy> copies, std::size_t processors,
                         std::size_t durable_on) {

@@ -1,13 +1,15 @@
-// What to go on with when a stream has lost what it had stored: of the logs of one SKU on several
-// processors, the one that has everything that was acknowledged.
+// What several processors have between them: how far enough of them are, and, when a stream has
+// lost what it had stored, which of their logs of one SKU has everything that was acknowledged.
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <span>
-#include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/cluster/message.hpp"
@@ -19,6 +21,35 @@ namespace fairsale::cluster {
 constexpr std::size_t enough_to_know(std::size_t processors, std::size_t durable_on) {
   return processors + 1 - std::min(processors, durable_on);
 }
+
+// By the names of nodes: one that was started again counts once.
+template <class T>
+using ByName = std::map<std::string_view, T>;
+
+// What so many of them have reached, one at least; nothing when there are fewer.
+template <class T>
+std::optional<T> reached_by(std::size_t many, const ByName<T>& nodes) {
+  if (nodes.size() < many) return std::nullopt;
+  std::vector<T> sorted;
+  sorted.reserve(nodes.size());
+  for (const auto& [_, reached] : nodes) sorted.push_back(reached);
+  std::sort(sorted.begin(), sorted.end(), std::greater<>());
+  return sorted[many - 1];
+}
+
+// What a processor says that it has of a partition.
+struct Has {
+  std::string_view name;
+  Position position;  // durable there
+  const std::map<std::uint16_t, std::uint64_t>* cuts =
+      nullptr;  // where it left generations; may be null
+};
+
+// The last message, of the generation in which `own` is, that `durable_on` processors have, `own`
+// among those who are asked. Others of its name are itself, before it was started again. Who has
+// left the generation had what comes before its cut; who has gone over to one by a cut has all of
+// the one before.
+Position agreed_until(const Has& own, std::span<const Has> others, std::size_t durable_on);
 
 // One processor's log of a SKU.
 struct Copy {

@@ -3,6 +3,12 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
+#include <map>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
 namespace fairsale::cluster {
 namespace {
 
@@ -82,6 +88,69 @@ RC_GTEST_PROP(Agreement, HasWhatWasAcknowledged, ()) {
   const auto a = agree(copies, 3, 2);
   RC_ASSERT(a.has_value());
   RC_ASSERT(words[a->from].substr(0, acknowledged.size()) == acknowledged);
+}
+
+using Cuts = std::map<std::uint16_t, std::uint64_t>;
+
+TEST(AgreedUntil, IsWhatTwoHaveWhoeverTheyAre) {
+  const Has own{.name = "p0", .position = {2, 90}};
+  EXPECT_EQ(agreed_until(own, {}, 2), (Position{2, 0}));
+  const std::vector<Has> others{{.name = "p1", .position = {2, 70}},
+                                {.name = "p2", .position = {2, 80}}};
+  EXPECT_EQ(agreed_until(own, others, 2), (Position{2, 80}));
+  EXPECT_EQ(agreed_until(own, others, 3), (Position{2, 70}));
+  EXPECT_EQ(agreed_until({.name = "p0", .position = {2, 10}}, others, 2), (Position{2, 70}));
+  EXPECT_EQ(agreed_until(own, others, 1), (Position{2, 90}));
+}
+
+TEST(AgreedUntil, NobodyCountsTwice) {
+  const Has own{.name = "p0", .position = {2, 90}};
+  const std::vector<Has> itself{{.name = "p0", .position = {2, 95}}};
+  EXPECT_EQ(agreed_until(own, itself, 2), (Position{2, 0}));
+  // One that was started again, as it said before and after.
+  const std::vector<Has> again{{.name = "p1", .position = {2, 40}},
+                               {.name = "p1", .position = {2, 60}}};
+  EXPECT_EQ(agreed_until(own, again, 2), (Position{2, 60}));
+  EXPECT_EQ(agreed_until(own, again, 3), (Position{2, 0}));
+}
+
+TEST(AgreedUntil, WhoHasLeftAGenerationHadWhatComesBeforeItsCut) {
+  const Has own{.name = "p0", .position = {2, 90}};
+  const Cuts left{{1, 500}, {2, 85}};
+  const Cuts before{{1, 500}};
+  const std::vector<Has> further{{.name = "p1", .position = {3, 7000}, .cuts = &left}};
+  EXPECT_EQ(agreed_until(own, further, 2), (Position{2, 85}));
+  const std::vector<Has> unknown{{.name = "p1", .position = {3, 7000}, .cuts = &before}};
+  EXPECT_EQ(agreed_until(own, unknown, 2), (Position{2, 0}));
+  const std::vector<Has> behind{{.name = "p1", .position = {1, 7000}, .cuts = &left}};
+  EXPECT_EQ(agreed_until(own, behind, 2), (Position{2, 0}));
+}
+
+// Of processors that each have all up to where they say, enough have what is agreed.
+RC_GTEST_PROP(AgreedUntil, IsHadByEnough, ()) {
+  const auto durable_on = *rc::gen::inRange<std::size_t>(1, 4);
+  const auto sequences =
+      *rc::gen::container<std::vector<std::uint64_t>>(rc::gen::inRange<std::uint64_t>(0, 9));
+  const std::vector<std::string> names{"p0", "p1", "p2", "p3"};
+  const auto name = rc::gen::elementOf(names);
+  const Has own{.name = names[0], .position = {1, *rc::gen::inRange<std::uint64_t>(0, 9)}};
+  std::vector<std::string> of;
+  for (std::size_t i = 0; i < sequences.size(); ++i) of.push_back(*name);
+  std::vector<Has> others;
+  for (std::size_t i = 0; i < sequences.size(); ++i) {
+    others.push_back({.name = of[i], .position = {1, sequences[i]}});
+  }
+  const std::uint64_t agreed = agreed_until(own, others, durable_on).sequence;
+  const auto having = [&](std::uint64_t sequence) {
+    std::set<std::string_view> who;
+    if (own.position.sequence >= sequence) who.insert(own.name);
+    for (const Has& h : others) {
+      if (h.name != own.name && h.position.sequence >= sequence) who.insert(h.name);
+    }
+    return who.size();
+  };
+  RC_ASSERT(agreed == 0 || having(agreed) >= durable_on);
+  RC_ASSERT(having(agreed + 1) < durable_on);
 }
 
 }  // namespace

@@ -336,6 +336,16 @@ class Clusters(Case):
                 Cluster(self.programs, nats) as c:
             a, b = c.edges
             a.open_sale("tour", stock=10, hold_seconds=60)
+            p1 = c.processors[1]
+            takes = 'fairsale_cluster_processor_message{node="p1",partition="0"}'
+            own = 'fairsale_cluster_message{partition="0"}'
+            eventually("all know how far it is", lambda: {
+                n.metrics().get(takes) for n in c.all()} == {p1.metrics()[own]})
+            ready = [n.request("GET", "/readyz").body.decode().splitlines() for n in (p1, a)]
+            self.assertRegex(ready[0][1], r"^partition 0: at message \d+ of generation \d+, "
+                                          r"\d+ messages behind, 2 others$")
+            self.assertRegex(ready[1][1], r"^partition 0: 3 processors, the furthest at message "
+                                          r"\d+ of generation \d+$")
             network.cut("n1", "p1", "e1", hears=True)
             def why(node):
                 reply = node.request("GET", "/readyz")
@@ -345,6 +355,8 @@ class Clusters(Case):
                     "of the 2 that are needed and hear this node"))
             eventually("the others go on", lambda: not why(a) and a.buy(
                 "tour", "ann", "k").status == 201)
+            eventually("and show it no more", lambda: takes not in a.metrics())
+            self.assertIn(takes, p1.metrics())
             network.heal()
             eventually("it is as good as any", lambda: not why(b) and b.buy(
                 "tour", "ann", "k").status == 201)
