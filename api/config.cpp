@@ -241,8 +241,7 @@ const std::vector<Setting>& settings() {
        apply_days},
       {"nats", "URLS",
        "JetStream, nats://HOST:PORT,...: of a cluster (--role) the servers that order its log; "
-       "else "
-       "where orders, notifications and reminders are published",
+       "else where orders, notifications and reminders are published",
        apply_nats},
       {"nats-credentials-file", "FILE", "holds user:password or a token for NATS",
        text_of(FIELD(nats_credentials.file))},

@@ -102,12 +102,12 @@ Metrics::Metrics()
                            .Help("Times that a partition went over to another generation of its "
                                  "stream.")
                            .Register(registry)),
-      cluster_taken_generation_(
+      cluster_processor_generation_(
           gauges(registry, "fairsale_cluster_processor_generation",
                  "Generation of a partition's stream at each processor that takes it, as that says "
                  "in its heartbeats.")),
-      cluster_taken_message_(gauges(registry, "fairsale_cluster_processor_message",
-                                    "Message of that stream up to which it has come.")) {
+      cluster_processor_message_(gauges(registry, "fairsale_cluster_processor_message",
+                                        "Message of that stream up to which it has come.")) {
   auto& kinds = prometheus::BuildCounter()
                     .Name("fairsale_answers_total")
                     .Help("Answers to events, by decision.")
@@ -220,15 +220,15 @@ void Metrics::cluster(const ClusterFigures& figures) {
     const std::pair key{std::to_string(taker.partition.value), taker.node};
     const prometheus::Labels labels{{"partition", key.first}, {"node", key.second}};
     before.erase(key);
-    const TakerSeries series{&cluster_taken_generation_.Add(labels),
-                             &cluster_taken_message_.Add(labels)};
+    const TakerSeries series{&cluster_processor_generation_.Add(labels),
+                             &cluster_processor_message_.Add(labels)};
     series.generation->Set(taker.position.generation);
     series.message->Set(static_cast<double>(taker.position.sequence));
     cluster_takers_[key] = series;
   }
   for (const auto& [_, gone] : before) {
-    cluster_taken_generation_.Remove(gone.generation);
-    cluster_taken_message_.Remove(gone.message);
+    cluster_processor_generation_.Remove(gone.generation);
+    cluster_processor_message_.Remove(gone.message);
   }
 }
 

@@ -85,8 +85,8 @@ class Metrics {
   prometheus::Family<prometheus::Gauge>& cluster_waits_;
   prometheus::Family<prometheus::Gauge>& cluster_next_ready_;
   prometheus::Family<prometheus::Counter>& cluster_changes_;
-  prometheus::Family<prometheus::Gauge>& cluster_taken_generation_;
-  prometheus::Family<prometheus::Gauge>& cluster_taken_message_;
+  prometheus::Family<prometheus::Gauge>& cluster_processor_generation_;
+  prometheus::Family<prometheus::Gauge>& cluster_processor_message_;
 
   struct OutboxSeries {
     prometheus::Counter* taken;

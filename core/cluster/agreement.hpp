@@ -41,8 +41,8 @@ std::optional<T> reached_by(std::size_t many, const ByName<T>& nodes) {
 struct Has {
   std::string_view name;
   Position position;  // durable there
-  const std::map<std::uint16_t, std::uint64_t>* cuts =
-      nullptr;  // where it left generations; may be null
+  // Where it left generations; null when it has left none.
+  const std::map<std::uint16_t, std::uint64_t>* cuts = nullptr;
 };
 
 // The last message, of the generation in which `own` is, that `durable_on` processors have, `own`
