@@ -24,8 +24,6 @@ constexpr std::size_t kOthers = 65'536;  // beyond these no query is taken
 constexpr std::size_t kMessagesPerTurn = Sequencer::kMaxBlocks;
 // So that the answers to a batch fit into one message too.
 constexpr std::uint32_t kEventsPerBatch = 1'000;
-// So many that what they cost counts for more than a moment does.
-constexpr std::size_t kCrowd = 32;
 constexpr std::size_t kRoomForOthers = std::size_t{64} * kEventsPerBatch;
 constexpr Duration kTickEvery{10};
 constexpr Duration kTickPatience{500};  // for a tick to have an effect
@@ -96,13 +94,12 @@ void Member::publish(MemberDesk& desk) {
     q.listed = false;
     const PartitionId partition = options_.partitions.of(sku);
     std::size_t done = 0;
-    const std::size_t most = std::min<std::size_t>(q.expected - q.expected / 4, kEventsPerBatch);
-    const bool more_come =
-        q.waiting.size() < most && now < later(q.answered_at, options_.comes_back);
     const auto may_go = [&] {
       return q.under_way - q.late < options_.batches_under_way &&
              q.under_way < options_.late_batches;
     };
+    const bool more_come = may_go() && q.waiting.size() < kEventsPerBatch &&
+                           q.crowd.worth_waiting(q.waiting.size(), now);
     while (!more_come && done < q.waiting.size() && may_go()) {
       const auto number = gate_.await(now);
       if (!number) break;
@@ -154,8 +151,9 @@ std::optional<Member::Batch> Member::take_back(BatchNumber number, bool answered
   const std::size_t size = node.mapped().replies.size();
   in_batches_ -= size;
   if (answered && !node.mapped().late) {
-    q.expected = size + q.waiting.size() < kCrowd ? size : size + q.waiting.size();
-    q.answered_at = clock_.now().steady;
+    const Duration now = clock_.now().steady;
+    q.crowd.answered(size, q.waiting.size(), Duration{now.value - node.mapped().published.value},
+                     now);
   }
   list(sku, q);
   forget_if_made_up(sku, q);

@@ -23,6 +23,7 @@
 #include "api/query.hpp"
 #include "core/cluster/agreement.hpp"
 #include "core/cluster/answer_gate.hpp"
+#include "core/cluster/crowd.hpp"
 #include "core/cluster/follower.hpp"
 
 namespace fairsale::api {
@@ -39,7 +40,6 @@ struct MemberOptions {
   std::size_t batches_under_way = 1;
   Duration late{250};
   std::size_t late_batches = 8;  // with them
-  Duration comes_back{4};        // a crowd that was answered, at most
   std::size_t queries_under_way = 4'096;
   Duration patience{4'000};  // for an answer
 };
@@ -190,12 +190,7 @@ class Member {
     std::vector<std::pair<Event, Reply>> waiting;
     std::size_t under_way = 0;
     std::size_t late = 0;  // of these
-    // How many were answered last. Most of those clients come again, within a moment, and are
-    // waited for: what a batch costs does not depend on how many share it. If they are a crowd,
-    // those that waited meanwhile are among them, so that two halves of it do not take turns for
-    // ever.
-    std::size_t expected = 0;
-    Duration answered_at{0};
+    cluster::Crowd crowd;
     Mark known;           // of what was released; what one processor has alone may be taken back
     bool listed = false;  // in ready_
   };

@@ -155,40 +155,50 @@ TEST_F(AnEdge, HasOneBatchOfASkuUnderWayAndWhatComesMeanwhileIsTheNextOne) {
   EXPECT_EQ(sizes(), (Sizes{1, 5}));
 }
 
-TEST_F(AnEdge, WaitsForMostOfACrowdThatItHasJustAnsweredAndNotForLong) {
+TEST_F(AnEdge, WaitsForACrowdThatItHasJustAnsweredWhileItComes) {
   pass(1'000);
   ask(100);
+  pass(5);  // what the batch takes
   answer(0);
   EXPECT_EQ(clients.given, 100);
-  ask(74);
+  ask(40);
+  pass(2);
+  ask(59);
+  pass(2);
   EXPECT_EQ(sizes(), (Sizes{100}));
   EXPECT_LE(member.next_turn_in(), Duration{1});
   ask(1);
-  EXPECT_EQ(sizes(), (Sizes{100, 75})) << "three quarters are enough";
+  EXPECT_EQ(sizes(), (Sizes{100, 100})) << "all are there";
+  pass(5);
   answer(1);
   ask(1);
-  pass(3);
+  pass(1);
   EXPECT_EQ(sizes().size(), 2u);
   pass(1);
-  EXPECT_EQ(sizes(), (Sizes{100, 75, 1})) << "the others do not come";
+  EXPECT_EQ(sizes().size(), 2u) << "one has come just now";
+  pass(2);
+  EXPECT_EQ(sizes(), (Sizes{100, 100, 1})) << "the others do not come";
 }
 
 TEST_F(AnEdge, LetsTwoHalvesOfACrowdThatTakeTurnsBecomeOne) {
   pass(1'000);
   ask(100);
   ask(60);
+  pass(5);
   answer(0);
-  ask(59);
+  ask(99);
   EXPECT_EQ(sizes(), (Sizes{100}));
   ask(1);
-  EXPECT_EQ(sizes(), (Sizes{100, 120}));
+  EXPECT_EQ(sizes(), (Sizes{100, 160}));
 }
 
-TEST_F(AnEdge, DoesNotWaitForAnybodyWhenAFewTakeTurns) {
+TEST_F(AnEdge, HardlyWaitsForAnybodyWhenAFewTakeTurns) {
   pass(1'000);
   ask(10);
   ask(8);
   answer(0);
+  EXPECT_EQ(sizes(), (Sizes{10}));
+  pass(2);
   EXPECT_EQ(sizes(), (Sizes{10, 8}));
 }
 

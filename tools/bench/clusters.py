@@ -138,6 +138,7 @@ def clustered(connections, edges=1, **options):
 CLUSTERS = {
     "cluster.c50": clustered(50),
     "cluster.c128": clustered(128),
+    "cluster.c192": clustered(192),
     "cluster.c256": clustered(256),
     "cluster.e2": clustered(256, edges=2),
     "cluster.p1": clustered(256, skus=8, partitions=1),
