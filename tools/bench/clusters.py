@@ -146,6 +146,6 @@ CLUSTERS = {
     # What a layer carries that has little of the machine, so that the others do not hold it up.
     "cluster.slow-e1": clustered(128, shares={"edge": 0.1}),
     "cluster.slow-e2": clustered(128, edges=2, shares={"edge": 0.1}),
-    "cluster.slow-p1": clustered(128, skus=16, partitions=1, groups=True, shares={"processor": 0.06}),
-    "cluster.slow-p4": clustered(128, skus=16, partitions=4, groups=True, shares={"processor": 0.06}),
+    "cluster.slow-p1": clustered(256, skus=16, partitions=1, groups=True, shares={"processor": 0.06}),
+    "cluster.slow-p4": clustered(256, skus=16, partitions=4, groups=True, shares={"processor": 0.06}),
 }
