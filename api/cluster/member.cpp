@@ -152,8 +152,10 @@ std::optional<Member::Batch> Member::take_back(BatchNumber number, bool answered
   in_batches_ -= size;
   if (answered && !node.mapped().late) {
     const Duration now = clock_.now().steady;
-    q.crowd.answered(size, q.waiting.size(), Duration{now.value - node.mapped().published.value},
-                     now);
+    q.crowd.answered({.size = size,
+                      .waiting = q.waiting.size(),
+                      .took = Duration{now.value - node.mapped().published.value},
+                      .at = now});
   }
   list(sku, q);
   forget_if_made_up(sku, q);

@@ -18,7 +18,7 @@ template <class Waiting>
 Wait wait(std::size_t size, std::int64_t took, Waiting waiting) {
   Crowd crowd;
   const Duration answered{1'000};
-  crowd.answered(size, waiting(0), Duration{took}, answered);
+  crowd.answered({.size = size, .waiting = waiting(0), .took = Duration{took}, .at = answered});
   for (std::int64_t ms = 0;; ++ms) {
     if (!crowd.worth_waiting(waiting(ms), Duration{answered.value + ms})) return {ms, waiting(ms)};
   }
